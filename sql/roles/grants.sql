@@ -1,0 +1,33 @@
+-- Only routines write: no role but the owner has any right on a table. Views in api are read with the owner's rights.
+REVOKE ALL ON SCHEMA shop, api FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA shop, api FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA shop, api FROM PUBLIC;
+
+GRANT USAGE ON SCHEMA api TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
+GRANT SELECT ON ALL TABLES IN SCHEMA api TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION api.order_outcome(text)
+TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION api.verify(integer), api.partitions_ahead()
+TO ordermill_worker, ordermill_reader, ordermill_maintainer;
+
+-- The doors of an application.
+GRANT EXECUTE ON FUNCTION
+api.submit_order(text), api.submit_order(jsonb), api.submit_orders(text []), api.submit_orders(jsonb),
+api.hold_orders(jsonb, interval), api.confirm_order(text, uuid), api.cancel_order(text, uuid, text)
+TO ordermill_app, ordermill_worker;
+
+-- What workers do.
+GRANT EXECUTE ON FUNCTION
+api.place_order(jsonb), api.place_orders(jsonb), api.check_request(text, text),
+api.bury_order(jsonb, text, text, integer),
+api.claim_orders(integer, integer, integer, bigint), api.place_claim(uuid),
+api.return_claim(uuid, integer, text, text), api.sweep_claims(integer, integer),
+api.adjust_inventory(text, text, text, bigint, text, text), api.receive_stock(text, text, jsonb, text, text),
+api.transfer_stock(text, text, text, text, bigint, boolean)
+TO ordermill_worker;
+
+-- Maintenance, by beat or by hand.
+GRANT EXECUTE ON FUNCTION
+api.claim_job(text, interval, interval), api.finish_job(text, timestamptz, integer, text, jsonb),
+api.prune(interval, integer), api.ensure_partitions(integer), api.expire_holds(integer)
+TO ordermill_worker, ordermill_maintainer;

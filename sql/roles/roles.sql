@@ -1,0 +1,22 @@
+-- Roles belong to the cluster, so a twin migrating another database may make them at the same moment.
+DO $$
+DECLARE
+    v_role text;
+BEGIN
+    FOREACH v_role IN ARRAY
+        '{ordermill_owner,ordermill_worker,ordermill_app,ordermill_reader,ordermill_maintainer}'::text[]
+    LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = v_role) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', v_role);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL; -- the twin was first
+            END;
+        END IF;
+        IF NOT pg_has_role(current_user, v_role, 'MEMBER') THEN
+            EXECUTE format('GRANT %I TO CURRENT_USER', v_role);
+        END IF;
+    END LOOP;
+    EXECUTE format('GRANT CONNECT, CREATE ON DATABASE %I TO ordermill_owner', current_database());
+END
+$$;

@@ -1,0 +1,30 @@
+CREATE OR REPLACE FUNCTION api.prune(p_keep interval DEFAULT interval '90 days', p_limit integer DEFAULT 1000) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = shop, pg_temp
+AS $$
+DECLARE
+    v_keys integer;
+    v_runs integer;
+BEGIN
+    IF p_keep IS NULL OR p_keep < interval '1 day' THEN
+        RAISE EXCEPTION 'keys are kept for at least a day: until then a client may send again' USING ERRCODE = 'OM011';
+    END IF;
+    -- By age alone: a pending key is never old enough to lose, however old it is.
+    WITH old AS (
+        SELECT key FROM request_keys WHERE received_at < now() - p_keep AND status <> 'pending'
+        ORDER BY received_at LIMIT p_limit FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM request_keys AS k USING old WHERE k.key = old.key;
+    GET DIAGNOSTICS v_keys = ROW_COUNT;
+    WITH old AS (
+        SELECT job, slot FROM job_runs WHERE state <> 'running' AND finished_at < now() - interval '30 days'
+        ORDER BY job, slot LIMIT p_limit FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM job_runs AS r USING old WHERE r.job = old.job AND r.slot = old.slot;
+    GET DIAGNOSTICS v_runs = ROW_COUNT;
+    RETURN v_keys + v_runs;
+END
+$$;
+
+COMMENT ON FUNCTION api.prune IS
+'Deletes decided request keys older than this and job runs older than 30 days: one bounded batch; gives how many rows, 0 when done.';

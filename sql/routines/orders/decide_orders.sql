@@ -1,0 +1,50 @@
+CREATE OR REPLACE FUNCTION shop.decide_orders(
+    p_requests shop.order_request[], p_kind text, p_status text, p_expires_at timestamptz
+) RETURNS SETOF jsonb
+LANGUAGE plpgsql VOLATILE ROWS 100
+SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    v_known jsonb[];
+    v_heads order_head[];
+    v_demand order_demand[];
+BEGIN
+    IF coalesce(cardinality(p_requests), 0) = 0 THEN
+        RETURN;
+    END IF;
+    v_known := take_order_keys(p_requests, p_kind);
+    v_heads := resolve_heads(p_requests, v_known);
+    v_demand := resolve_lines(p_requests, v_heads);
+    v_heads := check_catalog(v_heads, v_demand);
+    v_demand := demand_of_good(v_heads, v_demand);
+    IF cardinality(v_demand) > 0 THEN
+        -- Separate statements on purpose: after the lock, each reads what the last holder committed.
+        PERFORM lock_stock(array_agg(d.variant_id), array_agg(l.id))
+        FROM unnest(v_demand) AS d JOIN locations AS l ON l.pool_id = d.pool_id;
+        v_heads := choose_orders(v_heads, v_demand);
+        v_demand := demand_of_good(v_heads, v_demand);
+        IF cardinality(v_demand) > 0 THEN
+            PERFORM write_orders(array_agg(h), v_demand, split_demand(v_demand), p_status, p_expires_at)
+            FROM unnest(v_heads) AS h WHERE h.code IS NULL;
+        END IF;
+    END IF;
+
+    UPDATE request_keys AS k SET
+        status = CASE WHEN h.code IS NULL THEN p_status ELSE 'rejected' END,
+        answer = outcome(h.key, CASE WHEN h.code IS NULL THEN p_status ELSE 'rejected' END,
+            CASE WHEN h.code IS NULL THEN h.order_id END, h.code, h.field, h.message),
+        decided_at = clock_timestamp()
+    FROM unnest(v_heads) AS h
+    WHERE k.key = h.key AND k.status = 'pending';
+
+    RETURN QUERY
+    SELECT coalesce(CASE WHEN v_known[g] ? 'twin_of' THEN NULL ELSE v_known[g] END, k.answer)
+    FROM generate_subscripts(p_requests, 1) AS g
+    LEFT JOIN request_keys AS k ON k.key = (p_requests[g]).key
+    ORDER BY g;
+END
+$$;
+
+COMMENT ON FUNCTION shop.decide_orders IS
+'Decides a batch in one transaction, first come first served, set by set: keys, names, stock, then all writes. One bad order never fails the others. Gives an outcome each, in order.';

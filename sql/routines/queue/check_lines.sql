@@ -1,0 +1,52 @@
+CREATE OR REPLACE FUNCTION shop.check_lines(p_lines jsonb) RETURNS shop.problem
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = shop, pg_temp
+AS $$
+DECLARE
+    v_line jsonb;
+    v_name text;
+    v_problem text;
+    v_sum numeric;
+BEGIN
+    IF p_lines IS NULL OR p_lines IN ('null', '[]') THEN
+        RETURN ('OM008', 'lines', 'Give at least one line with a sku and a quantity.')::problem;
+    ELSIF jsonb_typeof(p_lines) <> 'array' THEN
+        RETURN ('OM011', 'lines', 'Give a list of lines, each {"sku": "…", "quantity": 1}.')::problem;
+    ELSIF jsonb_array_length(p_lines) > 500 THEN
+        RETURN ('OM009', 'lines', format('An order has at most 500 lines, this one has %s; split it.',
+            jsonb_array_length(p_lines)))::problem;
+    END IF;
+    FOR i IN 0 .. jsonb_array_length(p_lines) - 1 LOOP
+        v_line := p_lines -> i;
+        v_name := format('lines[%s]', i);
+        IF jsonb_typeof(v_line) <> 'object' THEN
+            RETURN ('OM011', v_name, 'Give each line as {"sku": "…", "quantity": 1}.')::problem;
+        END IF;
+        IF (v_line - '{sku,quantity}'::text[]) <> '{}' THEN
+            SELECT min(k) INTO v_problem FROM jsonb_object_keys(v_line - '{sku,quantity}'::text[]) AS k;
+            RETURN ('OM012', v_name || '.' || v_problem, 'A line has only sku and quantity; take this field out.')::problem;
+        END IF;
+        v_problem := bad_text(v_line -> 'sku');
+        IF v_problem IS NOT NULL THEN
+            RETURN ('OM013', v_name || '.sku', v_problem)::problem;
+        END IF;
+        IF jsonb_typeof(v_line -> 'quantity') IS DISTINCT FROM 'number'
+            OR (v_line ->> 'quantity') !~ '^-?[0-9]+$'
+            OR (v_line -> 'quantity') NOT BETWEEN '1' AND '1000000'
+        THEN
+            RETURN ('OM007', v_name || '.quantity', format('Give a whole number from 1 to 1000000, not %s.',
+                left(coalesce((v_line -> 'quantity')::text, 'nothing'), 40)))::problem;
+        END IF;
+    END LOOP;
+    -- One line a variant: a duplicate is added to its first.
+    SELECT sum(q) INTO v_sum
+    FROM (SELECT sum((l ->> 'quantity')::bigint) AS q FROM jsonb_array_elements(p_lines) AS l GROUP BY l ->> 'sku') AS s
+    WHERE q > 1000000;
+    IF v_sum IS NOT NULL THEN
+        RETURN ('OM007', 'lines', 'The lines of one sku add up to more than 1000000; split the order.')::problem;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION shop.check_lines IS 'The first thing wrong with the form of an order''s lines; NULL when they can be used.';

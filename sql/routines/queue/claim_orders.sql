@@ -1,0 +1,39 @@
+CREATE OR REPLACE FUNCTION api.claim_orders(
+    p_pool_id integer, p_limit integer, p_lease_seconds integer, p_floor bigint DEFAULT 0
+) RETURNS TABLE (claim_id uuid, orders integer, attempt integer, last_id bigint)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    v_until timestamptz := clock_timestamp() + make_interval(secs => p_lease_seconds);
+    v_claim claims;
+BEGIN
+    -- What came back goes first: it is older than anything in the queue.
+    UPDATE claims AS c SET leased_until = v_until
+    WHERE c.id = (
+        SELECT w.id FROM claims AS w WHERE w.pool_id = p_pool_id AND w.leased_until IS NULL
+        ORDER BY w.queue_ids[1] LIMIT 1 FOR UPDATE SKIP LOCKED)
+    RETURNING c.* INTO v_claim;
+    IF NOT FOUND THEN
+        -- The floor skips the dead rows of what was placed before, which a long snapshot elsewhere keeps from vacuum.
+        WITH next AS (
+            SELECT q.id FROM order_queue AS q
+            WHERE q.pool_id = p_pool_id AND q.id > p_floor AND q.claim_id IS NULL
+            ORDER BY q.id LIMIT p_limit FOR UPDATE SKIP LOCKED
+        )
+        INSERT INTO claims (id, pool_id, queue_ids, leased_until)
+        SELECT shop.uuid7(), p_pool_id, array_agg(n.id ORDER BY n.id), v_until FROM next AS n HAVING count(*) > 0
+        RETURNING * INTO v_claim;
+        IF NOT FOUND THEN
+            RETURN;
+        END IF;
+        UPDATE order_queue AS q SET claim_id = v_claim.id WHERE q.id = ANY (v_claim.queue_ids);
+    END IF;
+    RETURN QUERY SELECT v_claim.id, cardinality(v_claim.queue_ids), v_claim.attempt,
+        v_claim.queue_ids[cardinality(v_claim.queue_ids)];
+END
+$$;
+
+COMMENT ON FUNCTION api.claim_orders IS
+'The first of a drain''s two transactions: leases the next orders of a pool, oldest first; no row when there are none. A lease that runs out is swept back with one more attempt.';

@@ -1,0 +1,41 @@
+CREATE OR REPLACE FUNCTION api.return_claim(
+    p_claim_id uuid, p_max_attempts integer, p_code text, p_reason text
+) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = shop, pg_temp
+AS $$
+DECLARE
+    v_claim claims;
+    v_half integer;
+BEGIN
+    DELETE FROM claims WHERE id = p_claim_id RETURNING * INTO v_claim;
+    IF NOT FOUND THEN
+        RETURN 'gone';
+    END IF;
+    v_half := (cardinality(v_claim.queue_ids) + 1) / 2;
+    IF cardinality(v_claim.queue_ids) > 1 THEN
+        -- Halves lead to the one order that kills in a few steps; the others are placed on the way.
+        WITH halves AS (
+            INSERT INTO claims (id, pool_id, queue_ids, attempt)
+            VALUES (shop.uuid7(), v_claim.pool_id, v_claim.queue_ids[:v_half], v_claim.attempt + 1),
+                (shop.uuid7(), v_claim.pool_id, v_claim.queue_ids[v_half + 1:], v_claim.attempt + 1)
+            RETURNING id, queue_ids
+        )
+        UPDATE order_queue AS q SET claim_id = h.id FROM halves AS h WHERE q.id = ANY (h.queue_ids);
+        RETURN 'halved';
+    ELSIF v_claim.attempt < p_max_attempts THEN
+        INSERT INTO claims (id, pool_id, queue_ids, attempt)
+        VALUES (p_claim_id, v_claim.pool_id, v_claim.queue_ids, v_claim.attempt + 1);
+        RETURN 'returned';
+    END IF;
+    WITH gone AS (
+        DELETE FROM order_queue WHERE id = ANY (v_claim.queue_ids)
+        RETURNING ROW(key, customer, pool, currency, ordered_at, ship_to, skus, quantities)::order_request AS request
+    )
+    SELECT bury(to_jsonb(request), 'sql', p_code, p_reason, v_claim.attempt) INTO STRICT p_reason FROM gone;
+    RETURN 'dead';
+END
+$$;
+
+COMMENT ON FUNCTION api.return_claim IS
+'Gives back a claim that failed, with one more attempt: in halves, then alone, and at the last attempt its one order becomes a dead letter. Says which: halved, returned, dead; gone when somebody else has it.';

@@ -1,0 +1,22 @@
+CREATE OR REPLACE FUNCTION shop.lock_stock(p_variant_ids bigint[], p_location_ids integer[]) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    v_locked integer;
+BEGIN
+    -- One order for everybody, sorted below the lock, is what keeps two baskets from deadlocking.
+    -- NO KEY UPDATE lets foreign keys to these rows pass.
+    PERFORM FROM stock_levels AS l
+    JOIN (SELECT DISTINCT v, p FROM unnest(p_variant_ids, p_location_ids) AS u (v, p)) AS w
+        ON l.variant_id = w.v AND l.location_id = w.p
+    ORDER BY l.variant_id, l.location_id
+    FOR NO KEY UPDATE OF l;
+    GET DIAGNOSTICS v_locked = ROW_COUNT;
+    RETURN v_locked;
+END
+$$;
+
+COMMENT ON FUNCTION shop.lock_stock IS
+'Locks the levels of these (variant, location) pairs in the one global order and gives how many there are. Once a transaction, before any level is read.';

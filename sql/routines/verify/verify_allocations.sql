@@ -1,0 +1,40 @@
+CREATE OR REPLACE FUNCTION shop.verify_allocations() RETURNS TABLE (check_name text, entry text, detail jsonb)
+LANGUAGE sql STABLE
+SET search_path = shop, pg_temp
+AS $$
+    WITH promised AS (
+        SELECT variant_id, location_id, coalesce(sum(quantity) FILTER (WHERE state = 'held'), 0) AS held,
+            coalesce(sum(quantity) FILTER (WHERE state = 'committed'), 0) AS committed
+        FROM order_allocations WHERE state IN ('held', 'committed') GROUP BY variant_id, location_id
+    ), by_level AS (
+        SELECT 'level_is_its_allocations' AS check_name,
+            coalesce(v.sku, variant_id::text) || ' at ' || coalesce(p.code, location_id::text) AS entry,
+            jsonb_build_object('expected', jsonb_build_object('held', a.held, 'committed', a.committed),
+                'found', jsonb_build_object('held', l.held, 'committed', l.committed)) AS detail
+        FROM stock_levels AS l
+        FULL JOIN promised AS a USING (variant_id, location_id)
+        LEFT JOIN product_variants AS v ON v.id = variant_id
+        LEFT JOIN locations AS p ON p.id = location_id
+        WHERE coalesce(l.held, 0) <> coalesce(a.held, 0) OR coalesce(l.committed, 0) <> coalesce(a.committed, 0)
+        ORDER BY variant_id, location_id
+    ), by_line AS (
+        SELECT 'line_is_allocated_whole' AS check_name, coalesce(n.id, a.line_id)::text AS entry,
+            jsonb_build_object('expected', n.quantity, 'found', a.quantity, 'states', a.states, 'order', o.status) AS detail
+        FROM order_lines AS n
+        FULL JOIN (
+            SELECT line_id, sum(quantity) AS quantity, array_agg(DISTINCT state) AS states, min(variant_id) AS variant_id,
+                count(DISTINCT variant_id) AS variants
+            FROM order_allocations GROUP BY line_id
+        ) AS a ON a.line_id = n.id
+        LEFT JOIN orders AS o ON o.id = n.order_id
+        WHERE n.quantity IS DISTINCT FROM a.quantity OR n.variant_id <> a.variant_id OR a.variants > 1
+            OR a.states IS DISTINCT FROM CASE o.status
+                WHEN 'held' THEN '{held}'::text[] WHEN 'placed' THEN '{committed}' WHEN 'cancelled' THEN '{released}'
+                WHEN 'expired' THEN '{released}' WHEN 'completed' THEN '{fulfilled}' ELSE a.states END
+        ORDER BY 2
+    )
+    SELECT * FROM by_level UNION ALL SELECT * FROM by_line
+$$;
+
+COMMENT ON FUNCTION shop.verify_allocations IS
+'Levels whose held or committed stock is not what orders have, and lines that are not allocated whole, in the state of their order.';

@@ -1,0 +1,24 @@
+CREATE OR REPLACE FUNCTION shop.verify_queue() RETURNS TABLE (check_name text, entry text, detail jsonb)
+LANGUAGE sql STABLE
+SET search_path = shop, pg_temp
+AS $$
+    WITH lost AS (
+        SELECT 'an_accepted_key_waits_in_the_queue' AS check_name, k.key AS entry, jsonb_build_object(
+            'kind', k.kind, 'received_at', k.received_at) AS detail
+        FROM request_keys AS k
+        WHERE k.status = 'pending' AND NOT EXISTS (SELECT FROM order_queue AS q WHERE q.key = k.key) ORDER BY k.key
+    ), keyless AS (
+        SELECT 'a_queued_order_has_its_key' AS check_name, q.key AS entry, jsonb_build_object('queue_id', q.id) AS detail
+        FROM order_queue AS q
+        WHERE NOT EXISTS (SELECT FROM request_keys AS k WHERE k.key = q.key) ORDER BY q.id
+    ), unclaimed AS (
+        SELECT 'a_claimed_order_has_its_claim' AS check_name, q.key AS entry, jsonb_build_object(
+            'queue_id', q.id, 'claim', q.claim_id) AS detail
+        FROM order_queue AS q
+        WHERE q.claim_id IS NOT NULL AND NOT EXISTS (
+            SELECT FROM claims AS c WHERE c.id = q.claim_id AND q.id = ANY (c.queue_ids)) ORDER BY q.id
+    )
+    SELECT * FROM lost UNION ALL SELECT * FROM keyless UNION ALL SELECT * FROM unclaimed
+$$;
+
+COMMENT ON FUNCTION shop.verify_queue IS 'Accepted orders that nobody would place.';

@@ -1,0 +1,1 @@
+"""Thin Celery tasks, one module an area: validate, call one routine, report."""

@@ -1,0 +1,127 @@
+"""The one way to PostgreSQL: an SQLAlchemy engine over psycopg, whose connections take the worker's role and timeouts.
+
+Each call is one routine in one transaction (autocommit: a single round trip), retried whole where `workers.retry` says so.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from workers.errors import DatabaseError
+from workers.retry import classify, retrying
+from workers.settings import Settings, get_settings
+
+__all__ = ["Jsonb", "call", "call_one", "connect", "engine", "forget", "session", "sqlalchemy_url"]
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The same database for SQLAlchemy with psycopg 3; raises ValueError when it is no PostgreSQL address."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ValueError(f"DATABASE_URL must start with postgresql://, not {parsed.drivername}://")
+    return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def connect(url: str, **options: Any) -> psycopg.Connection[Any]:
+    """A plain psycopg connection, in autocommit, for scripts and maintenance by the owner."""
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, autocommit=True, **options)
+
+
+def build_engine(settings: Settings) -> Engine:
+    """An engine whose every connection has the role and the timeouts of these settings."""
+    made = create_engine(
+        sqlalchemy_url(settings.database_url),
+        isolation_level="AUTOCOMMIT",
+        pool_size=2,
+        max_overflow=2,
+        pool_recycle=1800,
+        connect_args={"connect_timeout": 5, "application_name": "ordermill"},
+    )
+
+    @event.listens_for(made, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        driver: psycopg.Connection[Any] = connection.driver_connection
+        before, driver.autocommit = driver.autocommit, True
+        if settings.role:
+            driver.execute(psycopg.sql.SQL("SET ROLE {}").format(psycopg.sql.Identifier(settings.role)))
+        driver.execute(
+            "SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false)",
+            (f"{settings.lock_timeout_ms}ms", f"{settings.statement_timeout_ms}ms"),
+        )
+        driver.autocommit = before
+
+    return made
+
+
+@lru_cache(maxsize=1)
+def _engine_of(process: int) -> Engine:
+    return build_engine(get_settings())
+
+
+def engine() -> Engine:
+    """This process's engine: never one that a parent made before the fork."""
+    return _engine_of(os.getpid())
+
+
+def forget() -> None:
+    """Drops the engine, so that the next call connects anew."""
+    _engine_of.cache_clear()
+
+
+def session() -> Connection:
+    """A connection of its own for work that needs one session, such as an advisory lock; close it when done."""
+    return engine().connect()
+
+
+def call(routine: str, *arguments: object, on: Connection | None = None) -> list[Any]:
+    """Runs `SELECT * FROM routine(arguments)` and gives its rows, as mappings or as single values.
+
+    Without `on` the call is retried as a whole: quickly after a deadlock, slowly in an outage. Raises the errors of
+    `workers.errors`: `OutageError` when an outage outlasts the slow retries, `BusinessError` for a state of class OM,
+    `PermanentError` for what no retry can mend.
+    """
+    statement = f"SELECT * FROM {routine}({', '.join(['%s'] * len(arguments))})"  # noqa: S608 - a name of ours
+    if on is not None:
+        return _rows(on, statement, arguments)
+    for attempt in retrying(get_settings()):
+        with attempt:
+            return _in_session(statement, arguments)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def call_one(routine: str, *arguments: object, on: Connection | None = None) -> Any:
+    """The same for a routine that gives one row."""
+    return call(routine, *arguments, on=on)[0]
+
+
+def _in_session(statement: str, arguments: Sequence[object]) -> list[Any]:
+    try:
+        connection = session()
+    except DBAPIError as error:
+        raise translate(error) from error
+    with connection:
+        return _rows(connection, statement, arguments)
+
+
+def translate(error: DBAPIError) -> DatabaseError:
+    """The error of `workers.errors` that stands for a driver's error."""
+    sqlstate: str | None = getattr(error.orig, "sqlstate", None)
+    message = str(error.orig).strip().partition("\n")[0]
+    return classify(sqlstate, error.connection_invalidated)(message, sqlstate)
+
+
+def _rows(connection: Connection, statement: str, arguments: Sequence[object]) -> list[Any]:
+    try:
+        result = connection.exec_driver_sql(statement, tuple(arguments))
+        rows: Sequence[Mapping[str, Any]] = result.mappings().all()
+    except DBAPIError as error:
+        raise translate(error) from error
+    return [next(iter(row.values())) if len(row) == 1 else dict(row) for row in rows]

@@ -1,0 +1,36 @@
+"""The errors of the runtime. A driver's error becomes one of them in `workers.database`, by the table in `workers.retry`."""
+
+
+class OrdermillError(Exception):
+    """Anything Ordermill raises; `args[0]` is a sentence for people."""
+
+
+class DatabaseError(OrdermillError):
+    """PostgreSQL did not do what was asked; carries its SQLSTATE, None when the connection broke."""
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message, sqlstate)
+        self.sqlstate = sqlstate
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} ({self.sqlstate or 'no SQLSTATE'})"
+
+
+class TransientError(DatabaseError):
+    """The same transaction may succeed when it is run again."""
+
+
+class OutageError(DatabaseError):
+    """The database is away, or too full to answer; nothing is known about the transaction, so run it again."""
+
+
+class BusinessError(DatabaseError):
+    """A rule of the shop said no: SQLSTATE class OM, see docs/errors.md."""
+
+
+class PermanentError(DatabaseError):
+    """No retry can mend it: the request or the code is wrong."""
+
+
+class SetupError(OrdermillError):
+    """Something outside the code has to be put right first; the message says what to do."""

@@ -1,0 +1,53 @@
+"""Which failures are worth another attempt, and how long to wait before it.
+
+The whole transaction is run again, outermost; a lost COMMIT reply is safe, because the request's key has the answer.
+"""
+
+import random
+from collections.abc import Iterator
+
+import stamina
+
+from workers.errors import BusinessError, DatabaseError, OutageError, PermanentError, TransientError
+from workers.settings import Settings
+
+QUICK = {
+    "40P01": "deadlock_detected",
+    "40001": "serialization_failure",
+    "55P03": "lock_not_available: lock_timeout ran out",
+}
+SLOW = {
+    "57P01": "admin_shutdown",
+    "57P02": "crash_shutdown",
+    "57P03": "cannot_connect_now",
+    "57014": "query_canceled: statement_timeout ran out, which under load is an outage too",
+    "53300": "too_many_connections",
+}
+
+
+def classify(sqlstate: str | None, disconnected: bool = False) -> type[DatabaseError]:
+    """The kind of error that a SQLSTATE stands for; psycopg gives none when the connection broke."""
+    if sqlstate in QUICK:
+        return TransientError
+    if sqlstate is None or sqlstate in SLOW or sqlstate.startswith("08") or disconnected:
+        return OutageError
+    return BusinessError if sqlstate.startswith("OM") else PermanentError
+
+
+def retrying(settings: Settings) -> Iterator[stamina.Attempt]:
+    """Attempts at one transaction: quick ones with jitter after a deadlock, slow ones for some seconds in an outage."""
+    quick = 0
+
+    def backoff(error: Exception) -> bool | float:
+        nonlocal quick
+        if isinstance(error, TransientError):
+            quick += 1
+            # Jitter from the first: the partner of a deadlock must not come back at the same moment.
+            return quick < settings.retry_quick_attempts and random.uniform(0.002, 0.02 * quick)  # noqa: S311
+        return isinstance(error, OutageError)
+
+    return iter(
+        stamina.retry_context(
+            on=backoff, attempts=None, timeout=settings.retry_slow_seconds, wait_initial=0.1, wait_max=1.0, wait_jitter=0.1
+        )
+    )

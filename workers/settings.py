@@ -1,0 +1,93 @@
+"""What can be configured, read from the environment. No other module reads an environment variable.
+
+Names without a prefix are the field's own (`DATABASE_URL`, `REDIS_URL`, `CELERY_BROKER_URL`); the rest start with `ORDERMILL_`.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default; raises `pydantic.ValidationError` naming a value that cannot be used."""
+
+    model_config = SettingsConfigDict(env_prefix="ORDERMILL_", extra="ignore", validate_by_name=True)
+
+    database_url: str = Field(
+        "postgresql://localhost:5432/ordermill",
+        validation_alias=AliasChoices("DATABASE_URL"),
+        description="PostgreSQL 15 or newer: the owner's login for `ordermill migrate`, any member of the role for workers.",
+    )
+    redis_url: str = Field(
+        "redis://localhost:6379/0",
+        validation_alias=AliasChoices("REDIS_URL"),
+        description="Redis 7 or Valkey: results and, unless CELERY_BROKER_URL says otherwise, the broker.",
+    )
+    broker_url: str = Field(
+        "",
+        validation_alias=AliasChoices("CELERY_BROKER_URL"),
+        description="The Celery broker: an instance with `noeviction` and AOF. Default: REDIS_URL.",
+    )
+    role: str = Field(
+        "ordermill_worker",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$|^$",
+        description="The role each runtime connection takes with SET ROLE; empty: stay who you logged in as.",
+    )
+    home: Path = Field(Path(".ordermill"), description="Where `demo` and `up` keep embedded servers, logs and results.")
+    lock_timeout_ms: int = Field(
+        2_000, ge=10, description="How long a statement waits for a lock before it is retried."
+    )
+    statement_timeout_ms: int = Field(
+        5_000, ge=100, description="How long a statement may run; must be above the lock timeout."
+    )
+    job_statement_timeout_ms: int = Field(
+        600_000, ge=1_000, description="The same for maintenance jobs, such as `verify`, that read the whole shop."
+    )
+    retry_quick_attempts: int = Field(10, ge=1, le=100, description="Attempts after a deadlock or a lock timeout.")
+    retry_slow_seconds: float = Field(
+        6.0, gt=0, description="How long an outage is retried in place before the message goes back to the queue."
+    )
+    place_batch: int = Field(
+        50, ge=1, le=500, description="Orders the drain places in one transaction (10 to 50 were fastest on 2 cores)."
+    )
+    place_many_limit: int = Field(500, ge=1, le=5_000, description="The most orders one `orders.place_many` may carry.")
+    drain_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="How long one `orders.drain` runs before it hands over; a warm stop waits this long.",
+    )
+    claim_lease_seconds: int = Field(
+        10, ge=1, description="After this a claim whose drain died is swept back; must exceed the statement timeout."
+    )
+    claim_attempts: int = Field(
+        3, ge=1, le=20, description="Attempts before an order that kills its drain is a dead letter."
+    )
+    visibility_timeout: int = Field(
+        8, ge=2, description="Seconds until an `orders` message of a killed worker is delivered again."
+    )
+    orders_workers: int = Field(
+        2, ge=1, le=64, description="Solo `orders` worker processes started by `demo` and `up`."
+    )
+    keys_kept_days: int = Field(90, ge=1, description="How long a decided request key, and so its answer, is kept.")
+    flower_user: str = Field("ordermill", min_length=1, description="Flower's user for basic auth.")
+    flower_password: str | None = Field(None, description="Flower's password; made anew at each start when not given.")
+    flower_port: int = Field(5555, ge=0, le=65_535, description="Flower's port on loopback.")
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Settings":
+        if not self.broker_url:
+            self.broker_url = self.redis_url
+        if self.lock_timeout_ms >= self.statement_timeout_ms:
+            raise ValueError("ORDERMILL_LOCK_TIMEOUT_MS must be below ORDERMILL_STATEMENT_TIMEOUT_MS")
+        if self.claim_lease_seconds * 1000 <= self.statement_timeout_ms:
+            raise ValueError("ORDERMILL_CLAIM_LEASE_SECONDS must be longer than ORDERMILL_STATEMENT_TIMEOUT_MS")
+        return self
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

@@ -1,0 +1,95 @@
+"""What `ordermill status` shows: whether the servers answer, what waits, what was decided, what the jobs did."""
+
+import contextlib
+from typing import Any
+
+import psycopg
+import redis
+from psycopg.rows import dict_row
+from rich.console import Console
+from rich.table import Table
+
+QUEUES = ("orders", "inventory", "views", "alerts", "cache", "events", "maintenance", "celery")
+_PRIORITY_KEYS = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # kombu keeps a list for each of its four priority steps
+
+# Orders are counted by the time in their id, over a day, so that the question costs the same however long the history.
+_QUESTIONS = {
+    "orders_last_day": """SELECT status, count(*) AS orders FROM shop.orders
+        WHERE id >= shop.uuid7_floor(now() - interval '1 day') GROUP BY status ORDER BY status""",
+    "waiting": """SELECT (SELECT count(*) FROM shop.order_queue) AS order_queue,
+        (SELECT count(*) FROM shop.claims) AS claims,
+        (SELECT count(*) FROM shop.request_keys WHERE status = 'pending') AS pending_keys,
+        (SELECT count(*) FROM shop.events_inbox) AS events_inbox""",
+    "dead_letters": """SELECT source, code, count(*) AS letters FROM shop.dead_letters
+        GROUP BY source, code ORDER BY source, code""",
+    "jobs": """SELECT DISTINCT ON (job) job, state, slot, started_at, finished_at FROM shop.job_runs
+        ORDER BY job, slot DESC""",
+    "partitions_ahead": """SELECT parent.relname AS of_table, count(*) FILTER (WHERE shop.uuid7_time(
+            substring(pg_get_expr(child.relpartbound, child.oid) FROM 'FROM \\(''([^'']+)''')::uuid) > now()) AS ahead
+        FROM pg_inherits JOIN pg_class parent ON parent.oid = inhparent JOIN pg_class child ON child.oid = inhrelid
+        WHERE parent.relnamespace = 'shop'::regnamespace AND parent.relkind = 'p' GROUP BY 1 ORDER BY 1""",
+}
+
+
+def collect(database_url: str, redis_url: str, broker_url: str) -> dict[str, Any]:
+    """The state as plain values; a part that does not answer is None and its error is in `errors`."""
+    state: dict[str, Any] = {"database": None, "redis": None, "queues": None, "errors": []}
+    state.update(dict.fromkeys(_QUESTIONS))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_noted(state, "database"))
+        connection = stack.enter_context(psycopg.connect(database_url, connect_timeout=5, row_factory=dict_row))
+        state["database"] = connection.info.server_version
+        for name, question in _QUESTIONS.items():
+            state[name] = connection.execute(question).fetchall()
+        state["waiting"] = state["waiting"][0]
+    with _noted(state, "redis"), redis.Redis.from_url(redis_url, socket_timeout=5, retry=None) as client:
+        state["redis"] = client.info("server")["redis_version"]
+    with _noted(state, "broker"), redis.Redis.from_url(broker_url, socket_timeout=5, retry=None) as client:
+        state["queues"] = {name: sum(client.llen(name + step) for step in _PRIORITY_KEYS) for name in QUEUES}
+    return state
+
+
+@contextlib.contextmanager
+def _noted(state: dict[str, Any], part: str) -> Any:
+    try:
+        yield
+    except (psycopg.Error, redis.RedisError) as error:
+        words = str(error).strip().splitlines()
+        state["errors"].append(f"{part}: {words[0] if words else type(error).__name__}")
+
+
+def show(state: dict[str, Any], console: Console) -> None:
+    """The same as tables."""
+    servers = Table("server", "answers", title="Servers", title_justify="left")
+    version = state["database"]
+    servers.add_row("PostgreSQL", f"{version // 10000}.{version % 10000}" if version else "[red]no[/]")
+    servers.add_row("Redis", state["redis"] or "[red]no[/]")
+    console.print(servers)
+    for problem in state["errors"]:
+        console.print(f"[red]{problem}[/]", soft_wrap=True)
+    if state["queues"] is not None:
+        queues = Table("queue", "waiting", title="Celery queues", title_justify="left")
+        for name, depth in state["queues"].items():
+            queues.add_row(name, str(depth))
+        console.print(queues)
+    if state["waiting"]:
+        _table(console, "In the database", [state["waiting"]])
+    for title, name in (
+        ("Orders of the last day", "orders_last_day"),
+        ("Dead letters", "dead_letters"),
+        ("Last job runs", "jobs"),
+        ("Partitions ahead", "partitions_ahead"),
+    ):
+        if state[name]:
+            _table(console, title, state[name])
+        elif state[name] is not None:
+            console.print(f"{title}: none")
+
+
+def _table(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(*rows[0], title=title, title_justify="left")
+    for row in rows:
+        table.add_row(
+            *(f"{value:%Y-%m-%d %H:%M:%S}" if hasattr(value, "hour") else str(value) for value in row.values())
+        )
+    console.print(table)
