@@ -37,10 +37,11 @@ BEGIN
         RETURN reject_key(p_key, 'OM001', 'quantity', format('Only %s of sku %s can be taken out of %s at %s.',
             v_room, p_sku, p_account, p_location));
     END IF;
-    PERFORM apply_movements(ARRAY[CASE WHEN p_quantity > 0
-        THEN ROW(v_variant, NULL, 'adjustment', v_location, p_account, p_quantity, 'adjust', NULL, p_key, p_reason)
-        ELSE ROW(v_variant, v_location, p_account, NULL, 'adjustment', -p_quantity, 'adjust', NULL, p_key, p_reason)
-        END::stock_move]);
+    PERFORM apply_movements(ARRAY[ROW(
+        v_variant,
+        CASE WHEN p_quantity < 0 THEN v_location END, CASE WHEN p_quantity < 0 THEN p_account ELSE 'adjustment' END,
+        CASE WHEN p_quantity > 0 THEN v_location END, CASE WHEN p_quantity > 0 THEN p_account ELSE 'adjustment' END,
+        abs(p_quantity), 'adjust', NULL, p_key, p_reason)::stock_move]);
     RETURN decide_key(p_key, 'done', outcome(p_key, 'done', NULL, NULL, NULL, NULL));
 END
 $$;
