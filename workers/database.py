@@ -1,10 +1,10 @@
 """The one way to PostgreSQL: an SQLAlchemy engine over psycopg, whose connections take the worker's role and timeouts.
 
-Each call is one routine in one transaction (autocommit: a single round trip), retried whole where `workers.retry` says so.
+Each call is one routine in one transaction (autocommit: one round trip), retried whole where `workers.retry` says so.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -47,8 +47,7 @@ def build_engine(settings: Settings) -> Engine:
     )
 
     @event.listens_for(made, "connect")
-    def _prepare(connection: Any, _record: object) -> None:
-        driver: psycopg.Connection[Any] = connection.driver_connection
+    def _prepare(driver: psycopg.Connection[Any], _record: object) -> None:
         before, driver.autocommit = driver.autocommit, True
         if settings.role:
             driver.execute(psycopg.sql.SQL("SET ROLE {}").format(psycopg.sql.Identifier(settings.role)))
@@ -121,7 +120,7 @@ def translate(error: DBAPIError) -> DatabaseError:
 def _rows(connection: Connection, statement: str, arguments: Sequence[object]) -> list[Any]:
     try:
         result = connection.exec_driver_sql(statement, tuple(arguments))
-        rows: Sequence[Mapping[str, Any]] = result.mappings().all()
+        rows = result.mappings().all()
     except DBAPIError as error:
         raise translate(error) from error
     return [next(iter(row.values())) if len(row) == 1 else dict(row) for row in rows]

@@ -1,4 +1,4 @@
-"""The errors of the runtime. A driver's error becomes one of them in `workers.database`, by the table in `workers.retry`."""
+"""The errors of the runtime; `workers.database` turns a driver's error into one, by the table in `workers.retry`."""
 
 
 class OrdermillError(Exception):

@@ -75,10 +75,9 @@ def _upgrade(connection: Connection, report: Callable[[str], None], revision: st
 
 
 def _revision(driver: psycopg.Connection[tuple[str]]) -> str | None:
-    if not driver.execute("SELECT to_regclass('shop.schema_version')").fetchone() == (None,):
-        row = driver.execute("SELECT version_num FROM shop.schema_version").fetchone()
-        return row[0] if row else None
-    return None
+    exists = driver.execute("SELECT to_regclass('shop.schema_version')::text").fetchone()
+    row = driver.execute("SELECT version_num FROM shop.schema_version").fetchone() if exists and exists[0] else None
+    return row[0] if row else None
 
 
 def _reapply(driver: psycopg.Connection[tuple[str]], report: Callable[[str], None]) -> None:
@@ -117,7 +116,11 @@ def _drop_leftovers(driver: psycopg.Connection[tuple[str]]) -> None:
 
 
 def _reapplied() -> list[Path]:
-    return [path for place in REAPPLIED for path in ([SQL / place] if place.endswith(".sql") else sorted((SQL / place).rglob("*.sql")))]
+    return [
+        path
+        for place in REAPPLIED
+        for path in ([SQL / place] if place.endswith(".sql") else sorted((SQL / place).rglob("*.sql")))
+    ]
 
 
 def _apply(driver: psycopg.Connection[tuple[str]], path: Path) -> None:
@@ -147,6 +150,7 @@ def _explain(error: Exception) -> SetupError:
         return SetupError(f"PostgreSQL cannot be reached: {text}. Start it, or correct DATABASE_URL.")
     if isinstance(cause, psycopg.errors.InsufficientPrivilege):
         return SetupError(
-            f"This login may not migrate: {text}{notes}. Use a superuser, or a login with CREATEROLE that owns the database."
+            f"This login may not migrate: {text}{notes}. "
+            "Use a superuser, or a login with CREATEROLE that owns the database."
         )
     return SetupError(f"The migration failed and was rolled back: {text}{notes}")

@@ -48,6 +48,11 @@ def retrying(settings: Settings) -> Iterator[stamina.Attempt]:
 
     return iter(
         stamina.retry_context(
-            on=backoff, attempts=None, timeout=settings.retry_slow_seconds, wait_initial=0.1, wait_max=1.0, wait_jitter=0.1
+            on=backoff,
+            attempts=None,
+            timeout=settings.retry_slow_seconds,
+            wait_initial=0.1,
+            wait_max=1.0,
+            wait_jitter=0.1,
         )
     )

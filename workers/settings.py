@@ -1,6 +1,6 @@
 """What can be configured, read from the environment. No other module reads an environment variable.
 
-Names without a prefix are the field's own (`DATABASE_URL`, `REDIS_URL`, `CELERY_BROKER_URL`); the rest start with `ORDERMILL_`.
+`DATABASE_URL`, `REDIS_URL` and `CELERY_BROKER_URL` are the field's own names; the rest start with `ORDERMILL_`.
 """
 
 from functools import lru_cache
@@ -18,7 +18,7 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "postgresql://localhost:5432/ordermill",
         validation_alias=AliasChoices("DATABASE_URL"),
-        description="PostgreSQL 15 or newer: the owner's login for `ordermill migrate`, any member of the role for workers.",
+        description="PostgreSQL 15 or newer: the owner's login for `ordermill migrate`, any member of the role else.",
     )
     redis_url: str = Field(
         "redis://localhost:6379/0",

@@ -19,7 +19,8 @@ TO ordermill_app, ordermill_worker;
 -- What workers do.
 GRANT EXECUTE ON FUNCTION
 api.place_order(jsonb), api.place_orders(jsonb), api.check_request(text, text),
-api.bury_order(jsonb, text, text, integer),
+api.bury_order(jsonb, text, text, integer), api.bury_message(text, text, text, text),
+api.refuse_command(text, text, text, text, text, text),
 api.claim_orders(integer, integer, integer, bigint), api.place_claim(uuid),
 api.return_claim(uuid, integer, text, text), api.sweep_claims(integer, integer),
 api.adjust_inventory(text, text, text, bigint, text, text), api.receive_stock(text, text, jsonb, text, text),

@@ -1,0 +1,107 @@
+"""The Celery door for orders, and the two tasks that serve the SQL door. Each wraps a routine; see docs/tasks.md."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from tasks.commands import run_command
+from tasks.payloads import CancelRequest, OrderRequest
+from workers.app import app
+from workers.base_task import CommandTask, JobTask, as_text, payload_of
+from workers.database import Jsonb, call, call_one
+from workers.drain import drain as drain_pools
+from workers.errors import BusinessError, PermanentError
+from workers.jobs import repeat, run_job
+from workers.settings import get_settings
+
+Outcome = dict[str, Any]
+
+
+@app.task(name="orders.place", base=CommandTask, bind=True)
+def place(self: CommandTask, *args: Any, **kwargs: Any) -> Outcome:
+    """Places one order: takes an OrderRequest, gives its outcome: placed, rejected or dead."""
+    request = read_order(payload_of(args, kwargs), self.request.id)
+    return request if "status" in request else place_one(request)
+
+
+@app.task(name="orders.place_many", base=CommandTask, bind=True)
+def place_many(self: CommandTask, *args: Any, **kwargs: Any) -> list[Outcome]:
+    """Places a list of orders, each decided alone: gives their outcomes in order.
+
+    An order's key is its own, or else `<task id>:<place in the list>`.
+    """
+    payload, limit = payload_of(args, kwargs), get_settings().place_many_limit
+    if not isinstance(payload, list) or len(payload) > limit:
+        reason = f"Give one list of at most {limit} orders."
+        asked = (self.request.id, "orders.place_many", as_text(payload), "OM009", "orders", reason)
+        return [call_one("api.refuse_command", *asked)]
+    requests = [read_order(each, f"{self.request.id}:{place}") for place, each in enumerate(payload)]
+    good = [request for request in requests if "status" not in request]
+    size = get_settings().place_batch
+    outcomes = iter([outcome for at in range(0, len(good), size) for outcome in place_batch(good[at : at + size])])
+    return [request if "status" in request else next(outcomes) for request in requests]
+
+
+@app.task(name="orders.cancel", base=CommandTask, bind=True)
+def cancel(self: CommandTask, *args: Any, **kwargs: Any) -> Outcome:
+    """Cancels an order: takes a CancelRequest, gives its outcome: done or rejected."""
+    return run_command(
+        CancelRequest,
+        payload_of(args, kwargs),
+        self.request.id,
+        "order.cancel",
+        lambda key, asked: call_one("api.cancel_order", key, asked.order_id, asked.reason),
+    )
+
+
+@app.task(name="orders.drain", base=JobTask)
+def drain(seconds: float | None = None) -> dict[str, int] | None:
+    """Places what waits behind the SQL door for some seconds, then starts its successor; None when others drain."""
+    settings = get_settings()
+    done = drain_pools(settings, settings.drain_seconds if seconds is None else seconds)
+    if done is not None and seconds is None:
+        drain.apply_async(retry=False)  # if this is lost, beat starts the next
+    return done
+
+
+@app.task(name="orders.sweep", base=JobTask)
+def sweep(cadence: float | None = None) -> dict[str, Any]:
+    """Takes back claims whose drain died, and places what is left, from the oldest, where no drain is at work."""
+    settings = get_settings()
+    swept = run_job(
+        "orders.sweep",
+        cadence,
+        lease=60,
+        work=lambda session: {"swept": repeat(session, "api.sweep_claims", 100, settings.claim_attempts)},
+    )
+    if "skipped" not in swept:
+        swept["drained"] = drain_pools(settings, 0)
+    return swept
+
+
+def read_order(payload: Any, task_id: str) -> Outcome:
+    """The typed values of an order, or the stored outcome of one that does not have the form (it has a `status`)."""
+    try:
+        return OrderRequest.model_validate(payload).typed(task_id)
+    except ValidationError:
+        # The database names the field, in the same words as at the SQL door, and has the last word.
+        checked: Outcome = call_one("api.check_request", as_text(payload), task_id)
+        request: Outcome = checked.get("request", checked)
+        return request
+
+
+def place_one(request: Outcome) -> Outcome:
+    """Places one order; what the database refuses for a reason no retry can mend becomes a dead letter."""
+    try:
+        outcome: Outcome = call_one("api.place_order", Jsonb(request))
+    except (PermanentError, BusinessError) as error:
+        outcome = call_one("api.bury_order", Jsonb(request), "OM090", f"The database refuses this order: {error}", 1)
+    return outcome
+
+
+def place_batch(requests: list[Outcome]) -> list[Outcome]:
+    """Places a batch in one transaction; when one order breaks it, each alone."""
+    try:
+        return call("api.place_orders", Jsonb(requests))
+    except (PermanentError, BusinessError):
+        return [place_one(request) for request in requests]

@@ -1,0 +1,143 @@
+"""The JSON that tasks take, as pydantic models: a first check at the Celery door, and the source of docs/tasks.md.
+
+The database has the last word. What does not fit here is shown to its own check, which names the field in one way for
+both doors.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+Name = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=200, pattern="^[^\\x00-\\x1f\\x7f\ufdd0]*$")
+]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+
+
+def _exists(value: str) -> str:
+    datetime.fromisoformat(value)
+    return value
+
+
+Time = Annotated[
+    str,
+    StringConstraints(
+        strict=True,
+        pattern=r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?"
+        r"(Z|[+-](0\d|1[0-4]):[0-5]\d)$",
+    ),
+    AfterValidator(_exists),
+    Field(description="RFC 3339, with its offset"),
+]
+
+
+class Payload(BaseModel):
+    """What all payloads have: no unknown field, and the version of their form."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+
+
+class OrderLine(BaseModel):
+    """So many units of a sku."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sku: Name
+    quantity: Quantity
+
+
+class OrderRequest(Payload):
+    """An order. Lines of one sku are added up; prices come from the catalog."""
+
+    key: Annotated[Name | None, Field(description="Once per order, for ever; default: the task's id")] = None
+    customer: Annotated[Name, Field(description="The customer's number")]
+    pool: Annotated[Name, Field(description="The pool whose stock serves it")]
+    currency: Annotated[Name | None, Field(description="ISO 4217; default: the pool's")] = None
+    ordered_at: Annotated[Time | None, Field(description="Business time; default: now")] = None
+    ship_to: Annotated[Name | None, Field(description="The code of one of the customer's addresses")] = None
+    lines: Annotated[list[OrderLine], Field(min_length=1, max_length=500)]
+
+    def typed(self, default_key: str) -> dict[str, Any]:
+        """The values that the placing routines take."""
+        return {
+            "key": self.key or default_key,
+            "customer": self.customer,
+            "pool": self.pool,
+            "currency": self.currency,
+            "ordered_at": self.ordered_at,
+            "ship_to": self.ship_to,
+            "skus": [line.sku for line in self.lines],
+            "quantities": [line.quantity for line in self.lines],
+        }
+
+
+Whole = Annotated[int, Field(strict=True, ge=-1_000_000_000, le=1_000_000_000)]
+
+
+class CancelRequest(Payload):
+    """Cancels a held or placed order and gives its stock back."""
+
+    key: Name | None = None
+    order_id: Annotated[
+        str, StringConstraints(strict=True, pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
+    ]
+    reason: Name
+
+
+class AdjustRequest(Payload):
+    """Corrects a count by a difference, up or down."""
+
+    key: Name | None = None
+    sku: Name
+    location: Name
+    quantity: Whole
+    reason: Name
+    account: Literal["available", "unavailable"] = "available"
+
+
+class ReceiveRequest(Payload):
+    """Books goods in at a location."""
+
+    key: Name | None = None
+    location: Name
+    lines: Annotated[list[OrderLine], Field(min_length=1, max_length=500)]
+    source: Literal["supplier", "incoming", "in_transit"] = "supplier"
+    into: Literal["available", "unavailable", "incoming"] = "available"
+
+
+class TransferRequest(Payload):
+    """Moves available stock to another location, at once or by way of in_transit."""
+
+    key: Name | None = None
+    sku: Name
+    source: Name
+    into: Name
+    quantity: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+    in_transit: Annotated[bool, Field(strict=True)] = False
+
+
+def refusal(key: str, error: ValidationError) -> dict[str, Any]:
+    """The outcome of a command that does not have its form: the first thing wrong, by field."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    kind = first["type"]
+    code = "OM011"
+    if kind == "extra_forbidden":
+        code = "OM012"
+    elif path == "version":
+        code = "OM020"
+    elif path.endswith("quantity"):
+        code = "OM007"
+    elif kind.startswith("string"):
+        code = "OM013"
+    return {
+        "key": key,
+        "status": "rejected",
+        "order_id": None,
+        "code": code,
+        "field": path or "request",
+        "message": f"{first['msg']}.",
+    }

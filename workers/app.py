@@ -1,0 +1,102 @@
+"""The Celery application: `celery -A workers.app worker|beat|flower`.
+
+What Celery is told, and why, is here; what a task does is in `tasks`, when it runs in `beat_schedule`.
+"""
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import celeryd_init, worker_process_init
+from kombu.entity import Queue
+
+from beat_schedule import BEAT_SCHEDULE
+from workers.database import forget
+from workers.flower import prepare_flower
+from workers.settings import Settings, get_settings
+
+QUEUES = ("orders", "inventory", "views", "alerts", "cache", "events", "maintenance")
+# A foreign send_task without a queue waits in `celery`, so a general worker consumes that too.
+FOREIGN_QUEUE = "celery"
+
+
+def configure(application: Celery, settings: Settings) -> None:
+    """Tells the application everything; the settings' addresses win over Celery's own environment variables."""
+    application.conf.update(
+        broker_url=settings.broker_url,
+        result_backend=settings.redis_url,
+        result_expires=3600,
+        # JSON only: a pickle from a queue that others can write to is a program.
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        enable_utc=True,
+        timezone="UTC",
+        task_default_queue=FOREIGN_QUEUE,
+        task_queues=[Queue(name) for name in (*QUEUES, FOREIGN_QUEUE)],
+        task_routes={
+            "orders.drain": {"queue": "maintenance"},
+            "orders.sweep": {"queue": "maintenance"},
+            "orders.*": {"queue": "orders"},
+            "inventory.*": {"queue": "inventory"},
+            "maintenance.*": {"queue": "maintenance"},
+        },
+        # What Flower shows.
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        task_track_started=False,
+        # Only tasks that somebody waits for store a result; they say so themselves.
+        task_ignore_result=True,
+        task_time_limit=900,
+        task_soft_time_limit=870,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_channel_error_retry=True,
+        broker_pool_acquire_timeout=10,  # else a publish can block for ever
+        # Commands acknowledge late; the visibility timeout of a general worker must exceed how long one waits behind a
+        # job. Being delivered twice is harmless: each has its key.
+        broker_transport_options={
+            "visibility_timeout": 120,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 5,
+            "socket_timeout": 15,  # kombu passes None: a dead peer would hang the worker
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+        },
+        redis_socket_timeout=15,
+        redis_socket_connect_timeout=5,
+        result_backend_transport_options={"retry_policy": {"timeout": 15.0}},
+        beat_schedule=BEAT_SCHEDULE,
+        beat_max_loop_interval=1,
+    )
+
+
+app = Celery("ordermill", include=["tasks.orders", "tasks.inventory", "tasks.maintenance"])
+configure(app, get_settings())
+prepare_flower(get_settings())
+
+
+@celeryd_init.connect(weak=False)
+def _own_unacknowledged_set(conf: Any = None, options: Any = None, **_: Any) -> None:
+    """A worker of `orders` alone redelivers within seconds, from a set of its own.
+
+    The set is otherwise shared by all workers, and one with a short visibility timeout would run the others' long
+    tasks a second time.
+    """
+    queues = (options or {}).get("queues") or []
+    names = queues.split(",") if isinstance(queues, str) else list(queues)
+    if names == ["orders"]:
+        conf.broker_transport_options = conf.broker_transport_options | {
+            "unacked_key": "orders.unacked",
+            "unacked_index_key": "orders.unacked_index",
+            "unacked_mutex_key": "orders.unacked_mutex",
+            "visibility_timeout": get_settings().visibility_timeout,
+            "unacked_restore_throttle": 1,
+        }
+
+
+@worker_process_init.connect(weak=False)
+def _connect_after_fork(**_: Any) -> None:
+    """A child never shares a connection with its parent or siblings."""
+    forget()

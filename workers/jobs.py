@@ -1,0 +1,60 @@
+"""Runs a maintenance job in its slot: one successful run a slot, however many beats and workers there are."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from workers.database import Jsonb, call, call_one, session
+from workers.settings import get_settings
+
+Work = Callable[[Connection], dict[str, Any]]
+
+
+def run_job(job: str, cadence: float | None, lease: float, work: Work) -> dict[str, Any]:
+    """Does the work in the slot that is due and gives its result, or {"skipped": slot taken}.
+
+    Args:
+        job: the name under which runs are recorded.
+        cadence: seconds between slots; None runs now, outside any slot, as a person would.
+        lease: seconds after which an unfinished run may be claimed by another worker; more than the work takes.
+        work: gets a connection with the timeouts of a job; gives what is recorded.
+    """
+    if cadence is None:
+        with job_session() as connection:
+            return work(connection)
+    claimed = call("api.claim_job", job, f"{cadence} seconds", f"{lease} seconds")
+    if not claimed:
+        return {"skipped": "the slot is taken"}
+    slot, attempt = claimed[0]["slot"], claimed[0]["attempt"]
+    started = time.monotonic()
+    try:
+        with job_session() as connection:
+            result = work(connection)
+    except Exception as error:
+        call("api.finish_job", job, slot, attempt, "failed", Jsonb({"error": str(error)}))
+        raise
+    result |= {"ms": round((time.monotonic() - started) * 1000)}
+    call("api.finish_job", job, slot, attempt, "succeeded", Jsonb(result))
+    return result
+
+
+def repeat(connection: Connection, routine: str, *arguments: object) -> int:
+    """Calls a routine that does one bounded batch and gives its count, until it gives 0; gives the sum."""
+    total = 0
+    while done := int(call_one(routine, *arguments, on=connection)):
+        total += done
+    return total
+
+
+@contextmanager
+def job_session() -> Iterator[Connection]:
+    """A connection whose statements may run as long as a job's may; it is not reused for orders."""
+    with session() as connection:
+        connection.detach()
+        connection.exec_driver_sql(
+            "SELECT set_config('statement_timeout', %s, false)", (f"{get_settings().job_statement_timeout_ms}ms",)
+        )
+        yield connection
