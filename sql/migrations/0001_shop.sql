@@ -128,14 +128,20 @@ CREATE TABLE shop.stock_movements (
         (from_account, coalesce(from_location_id, 0)) <> (to_account, coalesce(to_location_id, 0))
     ),
     CONSTRAINT from_account_is_at_its_place CHECK (
-        CASE WHEN from_account IN ('supplier', 'customer', 'adjustment') THEN from_location_id IS NULL
-            ELSE from_account IN ('available', 'held', 'committed', 'unavailable', 'incoming', 'in_transit')
-                AND from_location_id IS NOT NULL END
+        CASE
+            WHEN from_account IN ('supplier', 'customer', 'adjustment') THEN from_location_id IS null
+            ELSE
+                from_account IN ('available', 'held', 'committed', 'unavailable', 'incoming', 'in_transit')
+                AND from_location_id IS NOT null
+        END
     ),
     CONSTRAINT to_account_is_at_its_place CHECK (
-        CASE WHEN to_account IN ('supplier', 'customer', 'adjustment') THEN to_location_id IS NULL
-            ELSE to_account IN ('available', 'held', 'committed', 'unavailable', 'incoming', 'in_transit')
-                AND to_location_id IS NOT NULL END
+        CASE
+            WHEN to_account IN ('supplier', 'customer', 'adjustment') THEN to_location_id IS null
+            ELSE
+                to_account IN ('available', 'held', 'committed', 'unavailable', 'incoming', 'in_transit')
+                AND to_location_id IS NOT null
+        END
     )
 ) PARTITION BY RANGE (id);
 
@@ -150,8 +156,8 @@ CREATE TABLE shop.request_keys (
     decided_at timestamptz,
     CONSTRAINT key_is_readable CHECK (char_length(key) BETWEEN 1 AND 200),
     CONSTRAINT key_status_is_known CHECK (status IN ('pending', 'placed', 'held', 'done', 'rejected', 'dead')),
-    CONSTRAINT a_decided_key_has_its_answer CHECK ((status = 'pending') = (answer IS NULL)),
-    CONSTRAINT a_decided_key_has_its_time CHECK ((status = 'pending') = (decided_at IS NULL))
+    CONSTRAINT a_decided_key_has_its_answer CHECK ((status = 'pending') = (answer IS null)),
+    CONSTRAINT a_decided_key_has_its_time CHECK ((status = 'pending') = (decided_at IS null))
 ) WITH (fillfactor = 70);
 
 -- For api.prune.
@@ -190,7 +196,7 @@ CREATE TABLE shop.claims (
 -- One noun of the language of orders: what a door has validated and a placing routine takes.
 CREATE TYPE shop.order_request AS (
     key text, customer text, pool text, currency text, ordered_at timestamptz, ship_to text,
-    skus text[], quantities integer[]
+    skus text [], quantities integer []
 );
 CREATE TYPE shop.problem AS (code text, field text, message text);
 CREATE TYPE shop.stock_move AS (

@@ -1,7 +1,7 @@
 -- Only routines write: no role but the owner has any right on a table. Views in api are read with the owner's rights.
-REVOKE ALL ON SCHEMA shop, api FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA shop, api FROM PUBLIC;
-REVOKE ALL ON ALL ROUTINES IN SCHEMA shop, api FROM PUBLIC;
+REVOKE ALL ON SCHEMA shop, api FROM public;
+REVOKE ALL ON ALL TABLES IN SCHEMA shop, api FROM public;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA shop, api FROM public;
 
 GRANT USAGE ON SCHEMA api TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
 GRANT SELECT ON ALL TABLES IN SCHEMA api TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
@@ -12,7 +12,7 @@ TO ordermill_worker, ordermill_reader, ordermill_maintainer;
 
 -- The doors of an application.
 GRANT EXECUTE ON FUNCTION
-api.submit_order(text), api.submit_order(jsonb), api.submit_orders(text []), api.submit_orders(jsonb),
+api.submit_order(text), api.submit_order(jsonb), api.submit_orders(text[]), api.submit_orders(jsonb),
 api.hold_orders(jsonb, interval), api.confirm_order(text, uuid), api.cancel_order(text, uuid, text)
 TO ordermill_app, ordermill_worker;
 

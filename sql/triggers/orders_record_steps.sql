@@ -1,6 +1,7 @@
 CREATE OR REPLACE FUNCTION shop.record_order_steps() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
@@ -32,4 +33,5 @@ CREATE OR REPLACE TRIGGER orders_record_first_step AFTER INSERT ON shop.orders
 REFERENCING NEW TABLE AS new_orders FOR EACH STATEMENT EXECUTE FUNCTION shop.record_order_steps();
 
 CREATE OR REPLACE TRIGGER orders_record_next_step AFTER UPDATE ON shop.orders
-REFERENCING OLD TABLE AS old_orders NEW TABLE AS new_orders FOR EACH STATEMENT EXECUTE FUNCTION shop.record_order_steps();
+REFERENCING OLD TABLE AS old_orders NEW TABLE AS new_orders
+FOR EACH STATEMENT EXECUTE FUNCTION shop.record_order_steps();

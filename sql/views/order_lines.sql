@@ -1,6 +1,7 @@
 CREATE VIEW api.order_lines AS
 SELECT
-    l.order_id, l.line_no, v.sku, v.title, r.title AS product, g.name AS category, coalesce(d.name, g.name) AS department,
+    l.order_id, l.line_no, v.sku, v.title, r.title AS product, g.name AS category,
+    coalesce(d.name, g.name) AS department,
     l.quantity, l.backordered, l.unit_amount, l.total_amount, l.currency
 FROM shop.order_lines AS l
 JOIN shop.product_variants AS v ON v.id = l.variant_id

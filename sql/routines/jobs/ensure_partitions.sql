@@ -12,7 +12,7 @@ BEGIN
         RAISE EXCEPTION 'from 1 to 12 months can be made ahead, not %', p_ahead USING ERRCODE = 'OM011';
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('ordermill.partitions'));
-    -- Parents before children, so that each month's lines find their orders. Months are of UTC: no session's zone moves them.
+    -- Parents before children, so that each month's lines find their orders. Months are of UTC, whatever the session's.
     FOREACH v_table IN ARRAY partitioned_tables() LOOP
         FOR v_month IN
             SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => m)

@@ -1,4 +1,5 @@
-CREATE OR REPLACE FUNCTION api.prune(p_keep interval DEFAULT interval '90 days', p_limit integer DEFAULT 1000) RETURNS integer
+CREATE OR REPLACE FUNCTION api.prune(p_keep interval DEFAULT interval '90 days', p_limit integer DEFAULT 1000)
+RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = shop, pg_temp
 AS $$
@@ -17,7 +18,7 @@ BEGIN
     DELETE FROM request_keys AS k USING old WHERE k.key = old.key;
     GET DIAGNOSTICS v_keys = ROW_COUNT;
     WITH old AS (
-        SELECT job, slot FROM job_runs WHERE state <> 'running' AND finished_at < now() - interval '30 days'
+        SELECT job, slot FROM job_runs WHERE state <> 'running' AND finished_at < now() - interval '7 days'
         ORDER BY job, slot LIMIT p_limit FOR UPDATE SKIP LOCKED
     )
     DELETE FROM job_runs AS r USING old WHERE r.job = old.job AND r.slot = old.slot;
@@ -27,4 +28,4 @@ END
 $$;
 
 COMMENT ON FUNCTION api.prune IS
-'Deletes decided request keys older than this and job runs older than 30 days: one bounded batch; gives how many rows, 0 when done.';
+'Deletes decided request keys older than this and job runs older than 7 days: one bounded batch; gives how many rows, 0 when done.';

@@ -1,6 +1,7 @@
 CREATE OR REPLACE FUNCTION shop.decide_key(p_key text, p_status text, p_answer jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 BEGIN
     UPDATE request_keys SET status = p_status, answer = p_answer, decided_at = clock_timestamp()

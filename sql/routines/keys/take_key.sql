@@ -1,6 +1,7 @@
 CREATE OR REPLACE FUNCTION shop.take_key(p_key text, p_kind text, p_body jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_hash bytea := sha256(convert_to(p_kind || p_body::text, 'UTF8'));

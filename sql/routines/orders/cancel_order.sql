@@ -1,6 +1,7 @@
 CREATE OR REPLACE FUNCTION api.cancel_order(p_key text, p_order_id uuid, p_reason text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_known jsonb := take_key(p_key, 'order.cancel', jsonb_build_object('order_id', p_order_id, 'reason', p_reason));

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION shop.check_catalog(
 ) RETURNS shop.order_head[]
 LANGUAGE plpgsql STABLE
 SET search_path = shop, pg_temp
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_bad record;

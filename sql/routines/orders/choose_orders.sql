@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION shop.choose_orders(
 ) RETURNS shop.order_head[]
 LANGUAGE plpgsql STABLE
 SET search_path = shop, pg_temp
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_heads order_head[] := p_heads;

@@ -1,6 +1,7 @@
 CREATE OR REPLACE FUNCTION api.confirm_order(p_key text, p_order_id uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_known jsonb := take_key(p_key, 'order.confirm', jsonb_build_object('order_id', p_order_id));
@@ -16,7 +17,8 @@ BEGIN
         RETURN reject_key(p_key, 'OM016', 'order_id', format('This order is %s; only a held order can be confirmed.',
             replace(v_status, '_', ' ')));
     ELSIF EXISTS (
-        SELECT FROM order_allocations WHERE order_id = p_order_id AND id BETWEEN p_order_id AND shop.part_id(p_order_id, 32767)
+        SELECT FROM order_allocations
+        WHERE order_id = p_order_id AND id BETWEEN p_order_id AND shop.part_id(p_order_id, 32767)
             AND expires_at <= clock_timestamp())
     THEN
         RETURN reject_key(p_key, 'OM021', 'order_id', 'The hold of this order has run out; order again.');

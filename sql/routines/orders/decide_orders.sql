@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION shop.decide_orders(
 ) RETURNS SETOF jsonb
 LANGUAGE plpgsql VOLATILE ROWS 100
 SET search_path = shop, pg_temp
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_known jsonb[];
@@ -39,10 +39,11 @@ BEGIN
     WHERE k.key = h.key AND k.status = 'pending';
 
     RETURN QUERY
-    SELECT coalesce(CASE WHEN v_known[g] ? 'twin_of' THEN NULL ELSE v_known[g] END, k.answer)
-    FROM generate_subscripts(p_requests, 1) AS g
-    LEFT JOIN request_keys AS k ON k.key = (p_requests[g]).key
-    ORDER BY g;
+    SELECT coalesce(CASE WHEN v_known[r.n] ? 'twin_of' THEN NULL ELSE v_known[r.n] END, k.answer)
+    FROM unnest(p_requests) WITH ORDINALITY AS r (
+        key, customer, pool, currency, ordered_at, ship_to, skus, quantities, n)
+    JOIN request_keys AS k ON k.key = r.key
+    ORDER BY r.n;
 END
 $$;
 

@@ -1,6 +1,7 @@
 CREATE OR REPLACE FUNCTION api.expire_holds(p_limit integer DEFAULT 100) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_orders uuid[];

@@ -2,6 +2,7 @@ CREATE OR REPLACE FUNCTION api.hold_orders(p_requests jsonb, p_hold_for interval
 RETURNS SETOF jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER ROWS 100
 SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_requests jsonb := CASE jsonb_typeof(p_requests) WHEN 'array' THEN p_requests ELSE jsonb_build_array(p_requests) END;

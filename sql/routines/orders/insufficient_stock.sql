@@ -3,7 +3,8 @@ LANGUAGE sql IMMUTABLE
 SET search_path = shop, pg_temp
 AS $$
     SELECT CASE WHEN p_left > 0
-        THEN format('Only %s of the %s asked of sku %s can be had in pool %s; ask for fewer.', p_left, p_asked, p_sku, p_pool)
+        THEN format(
+            'Only %s of the %s asked of sku %s can be had in pool %s; ask for fewer.', p_left, p_asked, p_sku, p_pool)
         ELSE format('Sku %s is sold out in pool %s.', p_sku, p_pool) END
 $$;
 

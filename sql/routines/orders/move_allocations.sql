@@ -3,6 +3,7 @@ CREATE OR REPLACE FUNCTION shop.move_allocations(
 ) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_moves stock_move[];

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION api.place_order(p_request jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = shop, pg_temp
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_request order_request := jsonb_populate_record(NULL::order_request, p_request);

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION shop.take_order_keys(p_requests shop.order_request[], p_kind text) RETURNS jsonb[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_keys text[];

@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION shop.write_orders(
 ) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 BEGIN
     INSERT INTO orders (id, key, customer_id, pool_id, address_id, status, currency, total_amount, ordered_at)

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION api.claim_orders(
 ) RETURNS TABLE (claim_id uuid, orders integer, attempt integer, last_id bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = shop, pg_temp
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_until timestamptz := clock_timestamp() + make_interval(secs => p_lease_seconds);

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION shop.enqueue_orders(
 ) RETURNS SETOF jsonb
 LANGUAGE plpgsql VOLATILE ROWS 100
 SET search_path = shop, pg_temp
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_keys text[];

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION api.place_claim(p_claim_id uuid) RETURNS SETOF jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER ROWS 100
 SET search_path = shop, pg_temp
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_ids bigint[];

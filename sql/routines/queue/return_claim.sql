@@ -3,6 +3,7 @@ CREATE OR REPLACE FUNCTION api.return_claim(
 ) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_claim claims;

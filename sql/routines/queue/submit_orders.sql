@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION api.submit_orders(p_requests text[]) RETURNS SETOF jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER ROWS 100
 SET search_path = shop, pg_temp
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_parsed jsonb[];

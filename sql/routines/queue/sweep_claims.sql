@@ -1,6 +1,7 @@
 CREATE OR REPLACE FUNCTION api.sweep_claims(p_limit integer, p_max_attempts integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_claim uuid;

@@ -1,4 +1,5 @@
-CREATE OR REPLACE FUNCTION shop.check_command(p_codes jsonb, p_quantity bigint, p_quantity_field text) RETURNS shop.problem
+CREATE OR REPLACE FUNCTION shop.check_command(p_codes jsonb, p_quantity bigint, p_quantity_field text)
+RETURNS shop.problem
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = shop, pg_temp
 AS $$

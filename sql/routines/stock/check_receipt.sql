@@ -1,4 +1,5 @@
-CREATE OR REPLACE FUNCTION shop.check_receipt(p_location text, p_lines jsonb, p_from text, p_to text) RETURNS shop.problem
+CREATE OR REPLACE FUNCTION shop.check_receipt(p_location text, p_lines jsonb, p_from text, p_to text)
+RETURNS shop.problem
 LANGUAGE plpgsql STABLE
 SET search_path = shop, pg_temp
 AS $$

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION shop.lock_stock(p_variant_ids bigint[], p_location_ids integer[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_locked integer;
