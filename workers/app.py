@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import celeryd_init, worker_process_init
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from beat_schedule import BEAT_SCHEDULE
 from workers.database import forget
@@ -32,7 +32,8 @@ def configure(application: Celery, settings: Settings) -> None:
         enable_utc=True,
         timezone="UTC",
         task_default_queue=FOREIGN_QUEUE,
-        task_queues=[Queue(name) for name in (*QUEUES, FOREIGN_QUEUE)],
+        # Each has an exchange of its own: bound to Celery's default one, a message sent to that would reach all queues.
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (*QUEUES, FOREIGN_QUEUE)],
         task_routes={
             "orders.drain": {"queue": "maintenance"},
             "orders.sweep": {"queue": "maintenance"},
@@ -94,6 +95,7 @@ def _own_unacknowledged_set(conf: Any = None, options: Any = None, **_: Any) -> 
             "visibility_timeout": get_settings().visibility_timeout,
             "unacked_restore_throttle": 1,
         }
+        conf.worker_prefetch_multiplier = 8  # one process, short tasks: the next is here when one is done
 
 
 @worker_process_init.connect(weak=False)

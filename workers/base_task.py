@@ -1,6 +1,7 @@
 """What all tasks of a kind have in common, so that a task is only: validate, call one routine, report."""
 
 import json
+import time
 from typing import Any
 
 from celery import Task
@@ -31,12 +32,21 @@ class CommandTask(Task):
         try:
             return super().__call__(*args, **kwargs)
         except (OutageError, TransientError) as error:
-            log.warning("%s %s goes back to the queue: %s", self.name, self.request.id, error)
-            raise Reject(error, requeue=True) from error
+            raise self.back_to_the_queue(error) from error
+        except Exception as error:
+            # A bug. The message is acknowledged with the failure, so it is kept first, to be replayed once mended.
+            message = as_text({"args": args, "kwargs": kwargs})
+            try:
+                call("api.bury_message", self.name, self.request.id, message, repr(error))
+            except Exception as second:
+                time.sleep(1)  # nothing can be kept now: do not spin
+                raise self.back_to_the_queue(second) from error
+            raise
 
-    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """A failure is a bug, and the message is acknowledged: keep it as a dead letter, so that it can be replayed."""
-        call("api.bury_message", self.name, task_id, as_text({"args": args, "kwargs": kwargs}), f"{exc!r}")
+    def back_to_the_queue(self, error: Exception) -> Reject:
+        """What to raise so that the message is not lost: the broker has it again."""
+        log.warning("%s %s goes back to the queue: %s", self.name, self.request.id, error)
+        return Reject(error, requeue=True)
 
 
 class JobTask(Task):

@@ -104,17 +104,21 @@ def call_one(routine: str, *arguments: object, on: Connection | None = None) -> 
 def _in_session(statement: str, arguments: Sequence[object]) -> list[Any]:
     try:
         connection = session()
-    except DBAPIError as error:
+    except (DBAPIError, psycopg.Error) as error:
         raise translate(error) from error
     with connection:
         return _rows(connection, statement, arguments)
 
 
-def translate(error: DBAPIError) -> DatabaseError:
+def translate(error: DBAPIError | psycopg.Error) -> DatabaseError:
     """The error of `workers.errors` that stands for a driver's error."""
-    sqlstate: str | None = getattr(error.orig, "sqlstate", None)
-    message = str(error.orig).strip().partition("\n")[0]
-    return classify(sqlstate, error.connection_invalidated)(message, sqlstate)
+    cause: BaseException | None = error
+    broken = False
+    if isinstance(error, DBAPIError):
+        cause, broken = error.orig, error.connection_invalidated
+    sqlstate: str | None = getattr(cause, "sqlstate", None)
+    message = str(cause).strip().partition("\n")[0]
+    return classify(sqlstate, broken)(message, sqlstate)
 
 
 def _rows(connection: Connection, statement: str, arguments: Sequence[object]) -> list[Any]:

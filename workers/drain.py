@@ -49,12 +49,10 @@ class Drain:
         while True:
             found = sum(self.drain_once(pool) for pool in self.pools)
             now = time.monotonic()
+            if now >= ends and (seconds > 0 or not found):
+                return
             if found:
                 found_at = now
-            elif now >= ends:
-                return
-            if now >= ends > 0 and seconds > 0:
-                return
             if now - floored_at > FLOOR_SECONDS:
                 self.floors.clear()
                 floored_at = now

@@ -9,11 +9,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from workers.errors import SetupError
+
 STATE = Path("run") / "stack.json"
 STACK_LOCK = Path("run") / "stack.lock"
 
 
-class ServiceError(Exception):
+class ServiceError(SetupError):
     """A part that was to be started or reached is not there; the message says what to do next."""
 
 

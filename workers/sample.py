@@ -5,6 +5,8 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from workers.database import connect
+
 POOL = "SAMPLE"
 CUSTOMER = "C-1"
 PRODUCTS = (("TEA-100", "Green tea, 100 g", 650), ("CUP-1", "Cup", 1200), ("POT-1", "Teapot", 3900))
@@ -13,7 +15,7 @@ LOCATIONS = (("SAMPLE-SHOP", "Shop", 1, 20), ("SAMPLE-STORE", "Warehouse", 2, 1_
 
 def example_order(database_url: str) -> dict[str, Any]:
     """An order request that can be placed now; loads the sample first when the database has no product at all."""
-    with psycopg.connect(database_url) as connection:
+    with connect(database_url) as connection, connection.transaction():
         # Two terminals may bring up workers on one new database.
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('ordermill sample'))")
         if connection.execute("SELECT NOT EXISTS (SELECT FROM shop.product_variants)").fetchone() == (True,):

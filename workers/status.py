@@ -1,6 +1,8 @@
 """What `ordermill status` shows: whether the servers answer, what waits, what was decided, what the jobs did."""
 
 import contextlib
+import time
+import uuid
 from typing import Any
 
 import psycopg
@@ -9,25 +11,21 @@ from psycopg.rows import dict_row
 from rich.console import Console
 from rich.table import Table
 
-QUEUES = ("orders", "inventory", "views", "alerts", "cache", "events", "maintenance", "celery")
+from workers.database import connect
+from workers.processes import GENERAL_QUEUES
+
 _PRIORITY_KEYS = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # kombu keeps a list for each of its four priority steps
 
-# Orders are counted by the time in their id, over a day, so that the question costs the same however long the history.
+# Only the public views, so that any reader may ask. Orders are counted over a day by the time in their id, so that the
+# question costs the same however long the history.
 _QUESTIONS = {
-    "orders_last_day": """SELECT status, count(*) AS orders FROM shop.orders
-        WHERE id >= shop.uuid7_floor(now() - interval '1 day') GROUP BY status ORDER BY status""",
-    "waiting": """SELECT (SELECT count(*) FROM shop.order_queue) AS order_queue,
-        (SELECT count(*) FROM shop.claims) AS claims,
-        (SELECT count(*) FROM shop.request_keys WHERE status = 'pending') AS pending_keys,
-        (SELECT count(*) FROM shop.events_inbox) AS events_inbox""",
-    "dead_letters": """SELECT source, code, count(*) AS letters FROM shop.dead_letters
+    "orders_last_day": """SELECT status, count(*) AS orders FROM api.orders
+        WHERE id >= %(since)s GROUP BY status ORDER BY status""",
+    "order_queue": "SELECT pool, waiting, claimed, oldest FROM api.queue ORDER BY pool",
+    "dead_letters": """SELECT source, code, count(*) AS letters FROM api.dead_letters
         GROUP BY source, code ORDER BY source, code""",
-    "jobs": """SELECT DISTINCT ON (job) job, state, slot, started_at, finished_at FROM shop.job_runs
-        ORDER BY job, slot DESC""",
-    "partitions_ahead": """SELECT parent.relname AS of_table, count(*) FILTER (WHERE shop.uuid7_time(
-            substring(pg_get_expr(child.relpartbound, child.oid) FROM 'FROM \\(''([^'']+)''')::uuid) > now()) AS ahead
-        FROM pg_inherits JOIN pg_class parent ON parent.oid = inhparent JOIN pg_class child ON child.oid = inhrelid
-        WHERE parent.relnamespace = 'shop'::regnamespace AND parent.relkind = 'p' GROUP BY 1 ORDER BY 1""",
+    "jobs": "SELECT job, state, attempt, slot, started_at, finished_at FROM api.job_runs ORDER BY job",
+    "partitions": "SELECT api.partitions_ahead() AS months_ahead",
 }
 
 
@@ -37,15 +35,17 @@ def collect(database_url: str, redis_url: str, broker_url: str) -> dict[str, Any
     state.update(dict.fromkeys(_QUESTIONS))
     with contextlib.ExitStack() as stack:
         stack.enter_context(_noted(state, "database"))
-        connection = stack.enter_context(psycopg.connect(database_url, connect_timeout=5, row_factory=dict_row))
+        connection = stack.enter_context(connect(database_url, connect_timeout=5, row_factory=dict_row))
         state["database"] = connection.info.server_version
+        since = uuid.UUID(int=int((time.time() - 86_400) * 1000) << 80)  # the lowest UUIDv7 of that millisecond
         for name, question in _QUESTIONS.items():
-            state[name] = connection.execute(question).fetchall()
-        state["waiting"] = state["waiting"][0]
+            state[name] = connection.execute(question.encode(), {"since": since}).fetchall()
     with _noted(state, "redis"), redis.Redis.from_url(redis_url, socket_timeout=5, retry=None) as client:
         state["redis"] = client.info("server")["redis_version"]
     with _noted(state, "broker"), redis.Redis.from_url(broker_url, socket_timeout=5, retry=None) as client:
-        state["queues"] = {name: sum(client.llen(name + step) for step in _PRIORITY_KEYS) for name in QUEUES}
+        state["queues"] = {
+            name: sum(client.llen(name + step) for step in _PRIORITY_KEYS) for name in ("orders", *GENERAL_QUEUES)
+        }
     return state
 
 
@@ -72,13 +72,12 @@ def show(state: dict[str, Any], console: Console) -> None:
         for name, depth in state["queues"].items():
             queues.add_row(name, str(depth))
         console.print(queues)
-    if state["waiting"]:
-        _table(console, "In the database", [state["waiting"]])
     for title, name in (
+        ("Waiting behind the SQL door", "order_queue"),
         ("Orders of the last day", "orders_last_day"),
         ("Dead letters", "dead_letters"),
         ("Last job runs", "jobs"),
-        ("Partitions ahead", "partitions_ahead"),
+        ("Partitions", "partitions"),
     ):
         if state[name]:
             _table(console, title, state[name])

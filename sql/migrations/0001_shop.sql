@@ -1,6 +1,9 @@
 -- The shop that orders need: catalog, customers, stock by double entry, and the orders themselves.
 -- Monthly partitions are made by api.ensure_partitions(); routines, triggers, views and grants are re-applied files.
 
+SET LOCAL lock_timeout = '10s';
+SET LOCAL statement_timeout = '10min';
+
 CREATE SCHEMA IF NOT EXISTS shop;
 CREATE SCHEMA IF NOT EXISTS api;
 

@@ -2,6 +2,9 @@
 -- history have the same id with those bits counted up. So an order and its parts are in partitions of the same month,
 -- and a primary key range finds them: no index on order_id is needed.
 
+SET LOCAL lock_timeout = '10s';
+SET LOCAL statement_timeout = '10min';
+
 CREATE TABLE shop.orders (
     id uuid NOT NULL,
     key text NOT NULL,

@@ -10,9 +10,9 @@ BEGIN
     IF p_keep IS NULL OR p_keep < interval '1 day' THEN
         RAISE EXCEPTION 'keys are kept for at least a day: until then a client may send again' USING ERRCODE = 'OM011';
     END IF;
-    -- By age alone: a pending key is never old enough to lose, however old it is.
+    -- A pending key is never old enough to lose, nor one that was decided late.
     WITH old AS (
-        SELECT key FROM request_keys WHERE received_at < now() - p_keep AND status <> 'pending'
+        SELECT key FROM request_keys WHERE received_at < now() - p_keep AND status <> 'pending' AND decided_at < now() - p_keep
         ORDER BY received_at LIMIT p_limit FOR UPDATE SKIP LOCKED
     )
     DELETE FROM request_keys AS k USING old WHERE k.key = old.key;

@@ -35,7 +35,7 @@ BEGIN
             OR (v_line -> 'quantity') NOT BETWEEN '1' AND '1000000'
         THEN
             RETURN ('OM007', v_name || '.quantity', format('Give a whole number from 1 to 1000000, not %s.',
-                left(coalesce((v_line -> 'quantity')::text, 'nothing'), 40)))::problem;
+                left(coalesce(replace((v_line -> 'quantity')::text, U&'\FDD0', ''), 'nothing'), 40)))::problem;
         END IF;
     END LOOP;
     -- One line a variant: a duplicate is added to its first.

@@ -9,7 +9,7 @@ EXCEPTION WHEN data_exception OR statement_too_complex OR program_limit_exceeded
     BEGIN
         RETURN regexp_replace(
             regexp_replace(p_text, '\\u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})', '\\ufdd0', 'g'),
-            '([:\[,]\s*)([-+]?(?:NaN|Infinity))(?=\s*[,}\]])', '\1"\2"', 'g')::jsonb;
+            '([:\[,]\s*)([-+]?(?:NaN|Infinity))(?=\s*[,}\]])', '\1"\\ufdd0\2"', 'g')::jsonb;
     EXCEPTION WHEN data_exception OR statement_too_complex OR program_limit_exceeded THEN
         RETURN NULL;
     END;

@@ -1,0 +1,74 @@
+# Ordermill's commands. `make` alone lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+ORDERS ?=
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+REQUIRED := $(VENV)/.required
+INSTALLED := $(VENV)/.installed
+QUIET := --quiet --disable-pip-version-check
+
+.PHONY: help demo up test check docs lock clean
+
+help: ## List these commands
+	@echo "Ordermill: the order engine behind a shop. Commands:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
+
+demo: $(INSTALLED) ## Run real orders through it, verify and show the result (ORDERS=2000 for fewer)
+	@$(BIN)/ordermill demo $(if $(ORDERS),--orders $(ORDERS))
+
+up: $(INSTALLED) ## Keep servers, workers, beat and Flower running until Ctrl-C
+	@$(BIN)/ordermill up
+
+test: $(INSTALLED) ## Run all tests (PYTEST_ARGS="-k name" for some)
+	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+check: $(INSTALLED) ## Check layout, types, imports, migrations and SQL format
+	@failed=""; \
+	run() { printf '%s\n' "--- $$*"; $(BIN)/"$$@" || failed="$$failed $$1"; }; \
+	run ruff check .; \
+	run ruff format --check .; \
+	run mypy; \
+	run lint-imports; \
+	run squawk sql/migrations/*.sql; \
+	run sqlfluff lint sql; \
+	if [ -n "$$failed" ]; then echo "--- failed:$$failed" >&2; exit 1; fi
+
+docs: $(INSTALLED) ## Write the generated documents anew
+	@$(BIN)/python docs/generate.py
+
+lock: ## Choose the versions in requirements.lock anew (needs uv)
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
+		--all-extras --override requirements.overrides pyproject.toml -o requirements.lock
+
+clean: ## Remove .ordermill, caches and .venv
+	@if [ -x $(BIN)/python ] && [ -d .ordermill ]; then \
+		$(BIN)/python -c "from pathlib import Path; from workers.embedded import erase; erase(Path('.ordermill'))"; fi
+	@rm -rf .ordermill .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist $(VENV)
+
+# A stamp is the last thing written: an interrupted install is done again from the start.
+$(INSTALLED): pyproject.toml $(REQUIRED)
+	@$(BIN)/python -m pip install $(QUIET) --no-deps --no-build-isolation -e .
+	@touch $(INSTALLED)
+
+$(REQUIRED): requirements.lock
+	@set -e; \
+	python=""; \
+	for candidate in "$(PYTHON)" python3.13 python3.12 python3.11; do \
+		if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "Ordermill needs Python 3.11 or newer; $(PYTHON) is not. Install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; \
+		exit 1; fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "This Python cannot make a virtual environment: install its venv package (Debian, Ubuntu: apt install python3-venv)." >&2; \
+		exit 1; fi; \
+	rm -rf $(VENV); \
+	echo "Installing into $(VENV) (about a minute, once) ..."; \
+	"$$python" -m venv $(VENV); \
+	$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r requirements.lock; \
+	touch $(REQUIRED)

@@ -1,0 +1,48 @@
+"""Steps of sessions that wait for one another: a step runs in a thread, and a test goes on when it is seen to wait."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import psycopg
+
+from workers.child import wait_until
+
+T = TypeVar("T")
+
+
+class Step:
+    """One statement of a named session, begun while others go on."""
+
+    def __init__(self, session: psycopg.Connection[Any], statement: str, arguments: Iterable[object] = ()) -> None:
+        self.session = session
+        self._threads = ThreadPoolExecutor(1)
+        self._done: Future[list[Any]] = self._threads.submit(self._run, statement, tuple(arguments))
+
+    def _run(self, statement: str, arguments: tuple[object, ...]) -> list[Any]:
+        cursor = self.session.execute(statement.encode(), arguments)
+        return cursor.fetchall() if cursor.description else []
+
+    def waits(self, observer: psycopg.Connection[Any]) -> "Step":
+        """Comes back when the statement is seen to wait for a lock; fails when it ends or does not wait."""
+        pid = self.session.info.backend_pid
+
+        def blocked() -> bool:
+            return observer.execute("SELECT cardinality(pg_blocking_pids(%s)) > 0", [pid]).fetchone() == (True,)
+
+        assert wait_until(lambda: self._done.done() or blocked(), 20)
+        assert not self._done.done(), f"ended instead of waiting: {self._done}"
+        return self
+
+    def result(self) -> list[Any]:
+        """The rows, or the statement's error."""
+        try:
+            return self._done.result(30)
+        finally:
+            self._threads.shutdown()
+
+
+def at_once(count: int, work: Callable[[int], T], threads: int | None = None) -> list[T]:
+    """The results of work(0) … work(count - 1), run by so many threads; the first error is raised."""
+    with ThreadPoolExecutor(threads or count) as pool:
+        return list(pool.map(work, range(count)))

@@ -1,0 +1,203 @@
+"""The `ordermill` command. It reads options, calls one thing and shows what came of it; errors are one line."""
+
+import importlib.metadata
+import json
+import logging
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import psycopg
+import pydantic
+import redis
+import sqlalchemy.exc
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from workers.errors import OrdermillError
+from workers.home_folder import ServiceError, running_stack
+from workers.processes import Stack
+from workers.settings import Settings, get_settings
+
+app = typer.Typer(
+    help="Ordermill: the order engine behind a shop.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+_NONE_RUNS = "none is running: set {variable}, or run `make up` in another terminal and try again"
+
+
+def located_settings(*parts: str) -> Settings:
+    """The settings, their addresses from the environment, else from what runs in the home; `parts` must be known."""
+    settings = get_settings()
+    running = running_stack(settings.home)
+    given = set(settings.model_fields_set)
+    if "redis_url" not in given and settings.broker_url == settings.redis_url:
+        given.discard("broker_url")  # derived from a REDIS_URL that nobody gave
+    found = {name: running[name] for name in ("database_url", "redis_url", "broker_url") if name in running}
+    update: dict[str, Any] = {name: value for name, value in found.items() if name not in given}
+    for part in parts:
+        if part not in given and part not in update:
+            raise ServiceError(
+                f"no {'database' if part == 'database_url' else 'Redis'} to use: "
+                + _NONE_RUNS.format(variable=part.upper())
+            )
+    return settings.model_copy(update=update)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.print(f"ordermill {importlib.metadata.version('ordermill')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    return
+
+
+@app.command()
+def demo(
+    orders: Annotated[int, typer.Option(min=1, help="How many real baskets to submit.")] = 20_000,
+) -> None:
+    """Load a shop, submit real baskets through both doors, verify, and show what came of it."""
+    from workers.demo.run import run_demo  # noqa: PLC0415  # DuckDB and the baskets, which only the demo needs
+
+    raise typer.Exit(run_demo(orders=orders))
+
+
+@app.command()
+def up() -> None:
+    """Keep servers, workers, beat and Flower running in the foreground; Ctrl-C stops them."""
+    from workers.sample import example_order  # noqa: PLC0415
+
+    try:
+        with Stack(get_settings(), report=lambda line: console.print(f"[dim]{line}[/]", highlight=False)) as stack:
+            _show_addresses(stack, example_order(stack.database_url))
+            while True:
+                stack.check()
+                time.sleep(1)
+    except KeyboardInterrupt:
+        console.print("stopped")
+
+
+def _show_addresses(stack: Stack, order: dict[str, Any]) -> None:
+    user, password = stack.flower_auth
+    celery = Path(sys.executable).with_name("celery")
+    if celery.is_relative_to(Path.cwd()):
+        celery = celery.relative_to(Path.cwd())
+    line = shlex.join(
+        [str(celery), "-b", stack.broker_url, "call", "orders.place", "--queue", "orders", "-a", json.dumps([order])]
+    )
+    for name, value in (
+        ("database", stack.database_url),
+        ("redis", stack.redis_url),
+        ("broker", stack.broker_url),
+        ("flower", f"{stack.flower_url}  (user {user}, password {password})"),
+        ("logs", str(stack.home / "logs")),
+    ):
+        console.print(f"[bold]{name:9}[/] {value}", soft_wrap=True, highlight=False)
+    # Plain prints: a line to paste must not be wrapped or marked up.
+    print("\nEnqueue an order from another terminal (the answer is its task id and key; watch it in Flower):\n")
+    print(line)
+    print("\nrunning; Ctrl-C stops", flush=True)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this version's schema; harmless to repeat."""
+    from workers.migrate import migrate as migrate_database  # noqa: PLC0415
+
+    migrate_database(located_settings("database_url").database_url, print)
+
+
+@app.command()
+def verify() -> None:
+    """Recompute stock and totals from their records; show the first bad entry, if there is one, and exit 1."""
+    from workers.database import connect  # noqa: PLC0415
+
+    with connect(located_settings("database_url").database_url) as connection:
+        bad = connection.execute("SELECT check_name, entry, detail FROM api.verify() LIMIT 1").fetchone()
+        counts = connection.execute(
+            """SELECT (SELECT count(*) FROM api.orders), (SELECT count(*) FROM api.order_lines),
+                      (SELECT count(*) FROM api.availability)"""
+        ).fetchone() or (0, 0, 0)
+    if bad is None:
+        orders, lines, products = counts
+        console.print(
+            f"[green]clean[/]: {orders:,} orders, {lines:,} lines, stock of {products:,} products", highlight=False
+        )
+        return
+    table = Table("check", "entry", "detail", title="First bad entry")
+    table.add_row(str(bad[0]), str(bad[1]), json.dumps(bad[2], indent=2, default=str))
+    console.print(table)
+    raise typer.Exit(1)
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
+    """Show which servers answer, what waits, what was decided and what the jobs did; exit 1 if a server is silent."""
+    from workers.status import collect, show  # noqa: PLC0415
+
+    settings = located_settings("database_url", "redis_url")
+    state = collect(settings.database_url, settings.redis_url, settings.broker_url)
+    if as_json:
+        print(json.dumps(state, indent=2, default=str))
+    else:
+        show(state, console)
+    if state["errors"]:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command; an error is one line and exit code 2, its traceback shown only with ORDERMILL_DEBUG=1."""
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
+    try:
+        app()
+    except Exception as error:
+        if os.environ.get("ORDERMILL_DEBUG"):
+            raise
+        cause = getattr(error, "orig", None) or error  # SQLAlchemy's errors carry the driver's
+        print(f"ordermill: {_one_line(cause)}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _one_line(error: BaseException) -> str:
+    words = str(error).strip()
+    first = words.splitlines()[0] if words else type(error).__name__
+    match error:
+        case pydantic.ValidationError():
+            problem = error.errors()[0]
+            names = [str(part) if str(part).isupper() else f"ORDERMILL_{part}".upper() for part in problem["loc"]]
+            line = f"{names[0] if names else 'the settings'} cannot be used: {problem['msg']}"
+        case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName() | psycopg.errors.UndefinedFunction():
+            line = f"the database is not migrated ({first}): run `ordermill migrate`"
+        case psycopg.errors.InsufficientPrivilege():
+            line = f"{first}: set DATABASE_URL to the owner's login"
+        case psycopg.OperationalError():
+            line = f"PostgreSQL: {first}: check DATABASE_URL"
+        case redis.RedisError():
+            line = f"Redis: {first}: check REDIS_URL and CELERY_BROKER_URL"
+        case sqlalchemy.exc.ArgumentError():
+            line = (
+                f"an address cannot be read ({first}): write DATABASE_URL as postgresql://user:password@host:5432/name"
+            )
+        case OrdermillError() | ValueError():
+            line = words
+        case _:
+            line = f"{type(error).__name__}: {first}; set ORDERMILL_DEBUG=1 to see where"
+    return line
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""Everything `demo` and `up` keep running, as one thing that starts and stops: servers, workers, beat and Flower."""
+
+import atexit
+import contextlib
+import http.client
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from workers.child import Child, signals_held, termination_raised, wait_until
+from workers.embedded import Servers
+from workers.embedded_valkey import free_port
+from workers.home_folder import STACK_LOCK, STATE, HomeLock, ServiceError, prepare, write_private
+from workers.settings import Settings, get_settings
+
+GENERAL_QUEUES = ("inventory", "views", "alerts", "cache", "events", "maintenance", "celery")
+WATCHED = ("-E", "--without-gossip", "--without-mingle", "--loglevel=INFO")  # task events, which Flower shows
+READY_SECONDS = 90
+STOP_SECONDS = 10
+DRAIN_SECONDS = 3  # a warm stop waits for the drain's turn to end; whoever presses Ctrl-C should not wait ten seconds
+
+
+def _ignore(_line: str) -> None:
+    return
+
+
+class Stack:
+    """A whole Ordermill over one home, for the length of a `with` block; one at a time over the same home.
+
+    While it is open, this process's settings name its addresses. Whatever ends the block, Ctrl-C twice included,
+    nothing is left running. `fresh` forgets what the embedded servers held; `fast` gives up durability, for tests.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        fresh: bool = False,
+        fast: bool = False,
+        report: Callable[[str], None] = _ignore,
+    ) -> None:
+        self.settings = settings.model_copy(update={"home": settings.home.absolute()})
+        self.home: Path = self.settings.home
+        self.servers = Servers.from_settings(self.settings, fast=fast, fresh=fresh)
+        self.database_url = ""
+        self.redis_url = ""
+        self.broker_url = ""
+        self.flower_url = ""
+        self.flower_auth = (settings.flower_user, settings.flower_password or secrets.token_urlsafe(12))
+        self.children: list[Child] = []
+        self._report = report
+        self._lock = HomeLock(self.home / STACK_LOCK, "Ordermill")
+        self._locked = False
+        self._saved_environment: dict[str, str | None] = {}
+        self._signals = contextlib.ExitStack()
+
+    def start(self) -> None:
+        """Start all, each part ready before the next needs it; stops what was started when one fails."""
+        prepare(self.home)
+        self._signals.enter_context(termination_raised())
+        atexit.register(self.stop)  # a signal between `start` and the first line of the block
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        self._lock.acquire()
+        self._locked = True
+        for child in self.planned():
+            child.clean_up()
+        if self.servers.started:
+            self._report(f"starting {' and '.join(self.servers.started)}")
+        self.servers.start()
+        self.database_url, self.redis_url = self.servers.database_url, self.servers.redis_url
+        own_broker = self.settings.broker_url not in ("", self.settings.redis_url)
+        self.broker_url = self.settings.broker_url if own_broker else self.redis_url
+        self._publish_settings()
+        self._migrate()
+        self._report("starting workers, beat and Flower")
+        port = free_port(self.settings.flower_port)
+        self.flower_url = f"http://127.0.0.1:{port}"
+        for child in self.planned(f"{self.flower_auth[0]}:{self.flower_auth[1]}", port):
+            self.children.append(child)
+            child.start()
+        self.wait_ready()
+        self._write_state()
+
+    def _migrate(self) -> None:
+        from workers.migrate import migrate  # noqa: PLC0415  # after the settings name this stack's addresses
+
+        self._report("migrating the database")
+        migrate(self.database_url, self._report)
+
+    def _publish_settings(self) -> None:
+        given = "drain_seconds" in self.settings.model_fields_set
+        values = {
+            "ORDERMILL_DRAIN_SECONDS": str(self.settings.drain_seconds if given else DRAIN_SECONDS),
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
+            "CELERY_BROKER_URL": self.broker_url,
+            "ORDERMILL_HOME": str(self.home),
+        }
+        self._saved_environment = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
+        get_settings.cache_clear()
+
+    def planned(self, flower_login: str = "", flower_port: int = 0) -> list[Child]:
+        """The children in the order in which they start."""
+        workers = [
+            self._celery(
+                f"orders{number}",
+                ["worker", "-Q", "orders", "-P", "solo", *WATCHED],
+                hostname=f"orders{number}@%h",
+            )
+            for number in range(1, self.settings.orders_workers + 1)
+        ]
+        general = ["worker", "-Q", ",".join(GENERAL_QUEUES), "-c", "3", *WATCHED]
+        beat = ["beat", f"--schedule={self.home / 'beat-schedule'}", "--pidfile=", "--loglevel=INFO"]
+        flower = ["flower", "--address=127.0.0.1", f"--port={flower_port}"]
+        return [
+            *workers,
+            self._celery("general", general, hostname="general@%h"),
+            self._celery("beat", beat),
+            # By environment: a command line can be read by every user of the machine.
+            self._celery("flower", flower, {"FLOWER_BASIC_AUTH": flower_login}),
+        ]
+
+    def _celery(
+        self, name: str, arguments: list[str], env: dict[str, str] | None = None, *, hostname: str | None = None
+    ) -> Child:
+        mark = f"--workdir={self.home}"  # where it works, and how a left-over one is recognised
+        return Child(
+            name=name,
+            command=[
+                *(sys.executable, "-m", "celery", "-A", "workers.app", mark),
+                *arguments,
+                *(("-n", hostname) if hostname else ()),
+            ],
+            mark=mark,
+            log=self.home / "logs" / f"{name}.log",
+            pid_file=self.home / "run" / f"{name}.pid",
+            env={**os.environ, **(env or {})},
+            cwd=self.home,
+        )
+
+    def wait_ready(self) -> None:
+        """Wait until each child says that it is ready; raises `ServiceError` with the log of one that dies."""
+        for child in self.children:
+
+            def ready_or_dead(child: Child = child) -> bool:
+                self.check()
+                return self._flower_answers() if child.name == "flower" else _said_ready(child)
+
+            if not wait_until(ready_or_dead, READY_SECONDS, 0.05):
+                raise ServiceError(f"{child.name} is not ready after {READY_SECONDS} s; its log is {child.log}")
+
+    def _flower_answers(self) -> bool:
+        host, _, port = self.flower_url.removeprefix("http://").partition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=2)
+        try:
+            connection.request("GET", "/healthcheck")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def check(self) -> None:
+        """Raise `ServiceError` if a server or a child has died."""
+        self.servers.check()
+        for child in self.children:
+            child.check()
+
+    def _write_state(self) -> None:
+        write_private(
+            self.home / STATE,
+            {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "started_at": time.time(),
+                "database_url": self.database_url,
+                "redis_url": self.redis_url,
+                "broker_url": self.broker_url,
+                "flower_url": self.flower_url,
+                "flower_user": self.flower_auth[0],
+                "flower_password": self.flower_auth[1],
+            },
+        )
+
+    def stop(self) -> None:
+        """Stop all, children before servers; a second Ctrl-C waits until that is done. Harmless to repeat."""
+        with signals_held():
+            atexit.unregister(self.stop)
+            if self._locked:
+                (self.home / STATE).unlink(missing_ok=True)
+            self._stop_children()
+            self.servers.stop()
+            for name, value in self._saved_environment.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+            if self._saved_environment:
+                get_settings.cache_clear()
+                self._saved_environment = {}
+            self._lock.release()
+            self._locked = False
+        self._signals.close()
+
+    def _stop_children(self) -> None:
+        if self.children:
+            self._report("stopping")
+        for child in self.children:
+            child.ask()
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in reversed(self.children):
+            child.stop(max(0.0, deadline - time.monotonic()))
+        self.children = []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _said_ready(child: Child) -> bool:
+    words = {"beat": "beat: Starting"}.get(child.name, " ready.")
+    with contextlib.suppress(OSError):
+        return words in child.log.read_text(errors="replace")
+    return False
