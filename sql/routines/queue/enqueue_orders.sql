@@ -9,6 +9,7 @@ DECLARE
     v_keys text[];
     v_hashes bytea[];
     v_new text[];
+    v_outcomes jsonb[];
 BEGIN
     -- The first of equal keys speaks for it; keys are taken in sorted order, so that two calls never deadlock.
     SELECT array_agg(CASE WHEN jsonb_typeof(p) = 'object' AND bad_text(p -> 'key') IS NULL THEN p ->> 'key' END ORDER BY n),
@@ -42,15 +43,17 @@ BEGIN
     JOIN pools AS p ON p.code = t.pool
     ORDER BY t.n;
 
-    RETURN QUERY
-    SELECT CASE
+    SELECT array_agg(CASE
         WHEN k.key IS NULL THEN outcome(NULL, 'rejected', NULL, NULL, NULL, NULL) || p_refused[k.n]
         WHEN s.body_hash <> k.hash THEN key_conflict(k.key)
-        ELSE coalesce(s.answer, outcome(k.key, 'accepted', NULL, NULL, NULL, NULL))
-    END
+        WHEN s.body_hash = k.hash THEN coalesce(s.answer, outcome(k.key, 'accepted', NULL, NULL, NULL, NULL))
+    END ORDER BY k.n) INTO v_outcomes
     FROM unnest(v_keys, v_hashes) WITH ORDINALITY AS k (key, hash, n)
-    LEFT JOIN request_keys AS s ON s.key = k.key
-    ORDER BY k.n;
+    LEFT JOIN request_keys AS s ON s.key = k.key;
+    IF array_position(v_outcomes, NULL) IS NOT NULL THEN
+        RAISE serialization_failure USING MESSAGE = 'a key was pruned just now; try again';
+    END IF;
+    RETURN QUERY SELECT o FROM unnest(v_outcomes) WITH ORDINALITY AS u (o, n) ORDER BY n;
 END
 $$;
 

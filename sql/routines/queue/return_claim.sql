@@ -33,7 +33,7 @@ BEGIN
         DELETE FROM order_queue WHERE id = ANY (v_claim.queue_ids)
         RETURNING ROW(key, customer, pool, currency, ordered_at, ship_to, skus, quantities)::order_request AS request
     )
-    SELECT bury(to_jsonb(request), 'sql', p_code, p_reason, v_claim.attempt) INTO STRICT p_reason FROM gone;
+    SELECT bury(to_jsonb(request), 'sql', p_code, p_reason, v_claim.attempt) INTO p_reason FROM gone;
     RETURN 'dead';
 END
 $$;
