@@ -1,7 +1,7 @@
 """What placing costs PostgreSQL, by the way an order comes: CPU of the one backend, and rate, as the shop fills.
 
     .venv/bin/python bench/placing.py             # all ways, 3 lines an order
-    .venv/bin/python bench/placing.py --unpinned  # batches only, with and without pinned plans, on never-analysed tables
+    .venv/bin/python bench/placing.py --unpinned  # batches, with and without pinned plans, on tables never analysed
 
 Uses DATABASE_URL (a scratch database is made there and dropped) or the embedded server. Linux: reads /proc.
 """
