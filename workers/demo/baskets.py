@@ -120,13 +120,13 @@ class Journey:
             pool = min(load, key=lambda name: (load[name], name))
             load[pool] += baskets
             chosen.append((store, pool, baskets))
-        self._db.execute("CREATE TABLE store_pools (store_id BIGINT, pool VARCHAR, baskets BIGINT)")
-        self._db.executemany("INSERT INTO store_pools VALUES (?, ?, ?)", chosen)
+        self._ask("CREATE TABLE store_pools (store_id BIGINT, pool VARCHAR, baskets BIGINT)")
+        self._ask("INSERT INTO store_pools VALUES (?, ?, ?)", chosen)
 
-    def _ask(self, query: str) -> "duckdb.DuckDBPyConnection":
-        """Run a query; Ctrl-C is KeyboardInterrupt, which DuckDB would make an error of."""
+    def _ask(self, query: str, rows: list[Any] | None = None) -> "duckdb.DuckDBPyConnection":
+        """Run a query, for each row if there are rows; Ctrl-C is KeyboardInterrupt, which DuckDB makes an error of."""
         try:
-            return self._db.execute(query)
+            return self._db.executemany(query, rows) if rows else self._db.execute(query)
         except RuntimeError as error:
             if "interrupted" in str(error).lower():
                 raise KeyboardInterrupt from error

@@ -41,8 +41,12 @@ class AnswersDiffer(Exception):
     """Two ways of asking for one order's outcome gave different answers."""
 
 
+class OrdersDied(Exception):
+    """Orders became dead letters. That is an outcome, but no real basket deserves it: something is broken."""
+
+
 EXPECTED = (
-    *(DemoDataMissing, GroundTaken, NotDecided, AnswersDiffer, ServiceError, SetupError),
+    *(DemoDataMissing, GroundTaken, NotDecided, AnswersDiffer, OrdersDied, ServiceError, SetupError),
     *(psycopg.Error, redis.RedisError, KombuError, OSError),
 )
 
@@ -131,8 +135,9 @@ def _demo(console: Console, settings: Settings, result: Result) -> None:
             seen = ask_flower(stack.flower_url, stack.flower_auth)
             step.say(f"{seen.workers} workers; of its latest {seen.tasks:,} tasks {seen.order_tasks:,} are orders")
         console.print()
-        print_summary(console, connection, excluded)
+        print_summary(console, connection, excluded, journey.pool_sizes())
         print_result(console, result.tally, result.verify)
+        refuse_dead(connection, result.tally)
 
 
 def _submit(
@@ -174,6 +179,16 @@ def compare_answers(connection: psycopg.Connection[Any], celery: CeleryDoor, sql
         row = connection.execute("SELECT api.order_outcome(%s)", [key]).fetchone()
         if row is None or row[0] != answer:
             raise AnswersDiffer(f"order {key}: a door said {answer}, api.order_outcome says {row and row[0]}")
+
+
+def refuse_dead(connection: psycopg.Connection[Any], tally: Tally) -> None:
+    """Raise OrdersDied, with the first one's reason, if any order became a dead letter."""
+    if tally.dead:
+        row = connection.execute("SELECT key, reason FROM shop.dead_letters ORDER BY id LIMIT 1").fetchone()
+        key, reason = row or ("unknown", "no dead letter says why")
+        raise OrdersDied(
+            f"{tally.dead:,} orders became dead letters, first {key}: {reason} All are in api.dead_letters."
+        )
 
 
 def shop_line(connection: psycopg.Connection[Any], journey: Journey) -> str:

@@ -56,7 +56,12 @@ GROUP BY v.id, p.code HAVING sum(s.available) <= 0 ORDER BY 5 DESC, v.id LIMIT 6
 SHOWN_DEPARTMENTS = 10
 
 
-def print_summary(console: Console, connection: psycopg.Connection[Any], excluded: list[Exclusion]) -> None:
+def print_summary(
+    console: Console,
+    connection: psycopg.Connection[Any],
+    excluded: list[Exclusion],
+    pools: list[tuple[str, int, int]],
+) -> None:
     """Print the tables: departments, products, rejections, what is low, and what was left out."""
 
     def rows(query: LiteralString) -> list[Any]:
@@ -74,7 +79,7 @@ def print_summary(console: Console, connection: psycopg.Connection[Any], exclude
     console.print(departments(rows(DEPARTMENTS)))
     console.print(products("Top products", ("units", "revenue"), rows(TOP_PRODUCTS)))
     console.print(rejections(rows(REJECTED)))
-    console.print(stock(rows(STOCK_BY_POOL)))
+    console.print(stock(rows(STOCK_BY_POOL), {pool: stores for pool, stores, _ in pools}))
     console.print(sold_out(rows(SOLD_OUT)))
     console.print(exclusions(excluded))
 
@@ -118,11 +123,11 @@ def rejections(found: list[Any]) -> Table:
     return made
 
 
-def stock(found: list[Any]) -> Table:
+def stock(found: list[Any], stores: dict[str, int]) -> Table:
     """What is low and what is sold out in each pool."""
-    made = table("Stock now, in products", "pool", "sold here", "low", "sold out", "units owed", numbers=4)
+    made = table("Stock now, in products", "pool", "stores", "sold here", "low", "sold out", "units owed", numbers=5)
     for pool, count, low, out, owed in found:
-        made.add_row(pool, f"{count:,}", f"{low:,}", f"{out:,}", f"{owed:,}")
+        made.add_row(pool, f"{stores[pool]}", f"{count:,}", f"{low:,}", f"{out:,}", f"{owed:,}")
     return made
 
 
