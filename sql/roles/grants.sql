@@ -1,7 +1,10 @@
 -- Only routines write: no role but the owner has any right on a table. Views in api are read with the owner's rights.
-REVOKE ALL ON SCHEMA shop, api FROM public;
-REVOKE ALL ON ALL TABLES IN SCHEMA shop, api FROM public;
-REVOKE ALL ON ALL ROUTINES IN SCHEMA shop, api FROM public;
+REVOKE ALL ON SCHEMA shop, api
+FROM public, ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
+REVOKE ALL ON ALL TABLES IN SCHEMA shop, api
+FROM public, ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA shop, api
+FROM public, ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
 
 GRANT USAGE ON SCHEMA api TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
 GRANT SELECT ON ALL TABLES IN SCHEMA api TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;

@@ -13,7 +13,8 @@ BEGIN
                 NULL; -- the twin was first
             END;
         END IF;
-        IF NOT pg_has_role(current_user, v_role, 'MEMBER') THEN
+        -- From 16 on, who makes a role may give it out, but is not yet in it.
+        IF NOT pg_has_role(current_user, v_role, 'USAGE') THEN
             EXECUTE format('GRANT %I TO CURRENT_USER', v_role);
         END IF;
     END LOOP;

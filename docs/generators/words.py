@@ -1,0 +1,98 @@
+"""What the catalog cannot say for docs/schema.md: areas, what each table and index is for, links without a foreign key.
+
+A table or an index that is not named here, and has no COMMENT, stops the generator: nothing is left undescribed.
+"""
+
+AREAS: dict[str, dict[str, str]] = {
+    "Catalog": {
+        "currencies": "What an amount can be in. Amounts are whole minor units: 1234 with 2 minor units is 12.34.",
+        "categories": "Departments and the categories below them, with their default threshold of low stock.",
+        "products": "What is sold, apart from its variants.",
+        "product_variants": "What has a sku, a price and stock. An inactive variant cannot be ordered.",
+    },
+    "Customers": {
+        "customers": "Who orders. Requests name a customer by `number`.",
+        "addresses": "Where to ship; `code` is the customer's own name for it, such as `home`.",
+    },
+    "Stock": {
+        "pools": "A group of locations that serves orders together. An order names one pool.",
+        "locations": "Where stock is. Each is in exactly one pool; the lowest `priority` serves first.",
+        "stock_levels": (
+            "How much of a variant a location has, in disjoint accounts. On hand = available + held + committed + "
+            "unavailable. `oversell_cap` is how far `available` may go below zero (backorders). Always the sum of the "
+            "movements; only `shop.apply_movements` writes it."
+        ),
+        "stock_movements": (
+            "The double entry behind the levels: each takes a quantity out of one account and puts it into another. "
+            "`supplier`, `customer` and `adjustment` are outside the shop and have no location. Never changed."
+        ),
+    },
+    "Requests": {
+        "request_keys": (
+            "One row a key: the hash of the body it came with and, once decided, the outcome that every repetition "
+            "gets. Kept for `ORDERMILL_KEYS_KEPT_DAYS`."
+        ),
+        "order_queue": "Orders accepted by the SQL door and not yet decided. Rows are deleted when decided.",
+        "claims": "Which queued orders a drain has taken, until when, and which attempt it is.",
+    },
+    "Orders": {
+        "orders": "Orders that took effect. A rejected request has no order, only its key's answer.",
+        "order_lines": "One line a variant; duplicates in the request are added up. The price is the catalog's then.",
+        "order_allocations": "Which location serves how much of a line: held, committed, released or fulfilled.",
+        "order_status_history": "Each step of each order, written by triggers only.",
+        "allowed_transitions": "The steps an order may take.",
+    },
+    "Events and operation": {
+        "events_inbox": "What happened, in the transaction in which it happened.",
+        "dead_letters": "What could not be done, with its payload and reason.",
+        "job_runs": "The runs of maintenance jobs: one successful run a slot.",
+    },
+}
+
+INDEXES: dict[str, str] = {
+    "request_keys_by_age": "`api.prune`: the oldest keys.",
+    "order_queue_by_pool": "`api.claim_orders`: the next orders of a pool.",
+    "order_allocations_by_expiry": "`api.expire_holds`: the holds that ran out.",
+}
+
+ROLES: dict[str, str] = {
+    "ordermill_owner": "Owns every object. No process runs as it; `ordermill migrate` takes it.",
+    "ordermill_worker": "What workers are: places orders, runs commands and maintenance.",
+    "ordermill_app": "What applications are: the SQL door, and the views.",
+    "ordermill_reader": "Analysts and dashboards: the views and `api.verify`.",
+    "ordermill_maintainer": "Operators and scheduled maintenance by hand.",
+}
+
+# (from, to, label): kept by routines and checked by `api.verify`, not by a foreign key.
+LINKS: tuple[tuple[str, str, str], ...] = (
+    ("orders", "request_keys", "key"),
+    ("order_queue", "request_keys", "key"),
+    ("order_queue", "claims", "claim_id"),
+    ("dead_letters", "request_keys", "key"),
+    ("order_allocations", "order_lines", "line_id"),
+    ("order_allocations", "stock_levels", "variant, location"),
+    ("stock_movements", "stock_levels", "variant, location"),
+    ("stock_movements", "orders", "order_id"),
+    ("order_status_history", "orders", "order_id"),
+)
+
+# Everything with an amount refers to it, or nothing refers to it: they would only hide the rest of the picture.
+NOT_DRAWN = ("currencies", "allowed_transitions", "events_inbox", "job_runs")
+
+PARTITIONED = (
+    "Partitioned by month of the id (`RANGE (id)`; an id is a UUIDv7, which begins with its time). "
+    "`api.ensure_partitions` makes six months ahead; there is no default partition."
+)
+
+INTRODUCTION = """\
+Tables are in schema `shop` and belong to `ordermill_owner`; nobody else has any right on them. Everything others may
+use is in schema `api`: routines, which run with the owner's rights, and views. So only routines write.
+
+A constraint is named for the fact it keeps; when one is violated, PostgreSQL's message names the fact. Ids of orders,
+lines, allocations, history, movements and events are UUIDv7. An order's lines, allocations and history have the order's
+id with the last 16 bits counted up: one primary-key range finds an order with its parts, in one partition."""
+
+DIAGRAM_NOTE = (
+    "Solid: a foreign key. Dashed: kept by the routines and checked by `api.verify`. Only keys are shown, and not "
+    "`currencies`, `allowed_transitions`, `events_inbox` and `job_runs`."
+)

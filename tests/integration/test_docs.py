@@ -1,0 +1,318 @@
+"""What README and docs/ say is so: every command runs, every example works, every link leads somewhere.
+
+The processes that the README starts are started as it says, once for this module; everything else is asked of them.
+"""
+
+import http.client
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy import make_url
+
+from docs.generators.examples import EXAMPLES, ORDER_ID
+from tests.servers import Running
+from tests.workers_fixtures import Mill, clean_environment, end, ready
+from workers.child import Child, wait_until
+from workers.database import connect
+from workers.embedded import EmbeddedPostgres
+from workers.embedded_valkey import free_port
+from workers.sample import example_order
+from workers.settings import Settings
+
+pytest_plugins = ["tests.workers_fixtures"]
+
+ROOT = Path(__file__).parent.parent.parent
+BIN = Path(sys.executable).parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PASSWORD = "only-for-this-test"
+
+# Run here, against the processes of the README.
+COMMANDS = (
+    ".venv/bin/python examples/place_order.py",
+    ".venv/bin/python examples/submit_in_transaction.py",
+    ".venv/bin/ordermill status",
+    ".venv/bin/ordermill verify",
+    ".venv/bin/ordermill migrate",
+    'curl --fail --user "ordermill:$ORDERMILL_FLOWER_PASSWORD" http://127.0.0.1:5555/api/workers',
+    'curl --fail --user "ordermill:$ORDERMILL_FLOWER_PASSWORD" http://127.0.0.1:5555/api/tasks?limit=10',
+    "make help",
+)
+# Too long for a test, or a test of its own: where it is run.
+ELSEWHERE = {
+    "make demo": ".ci/run",
+    "make test": ".ci/run",
+    "make check": ".ci/run",
+    "make up": "tests/integration/test_up.py::Up",
+    "make docs": "tests/integration/test_docs.py::test_generated_documents_are_up_to_date",
+    "cd examples/node && npm install && npm start": "tests/integration/test_docs.py::test_the_node_example_is_placed",
+}
+PROCESS = ".venv/bin/celery -A workers.app "
+
+
+def fences(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def documented_commands() -> list[str]:
+    blocks = [block for path in DOCUMENTS for block in fences(path.read_text(encoding="utf-8"), "sh")]
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+def documented_processes() -> list[str]:
+    return [command for command in documented_commands() if command.startswith(PROCESS)]
+
+
+def placed(text: str) -> dict[str, Any]:
+    outcome: dict[str, Any] = json.loads(text)
+    assert outcome["status"] == "placed", outcome
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def running(module_mill: Mill) -> Iterator[dict[str, Child]]:
+    """The processes of the README over a database with the sample shop, by what they are."""
+    module_mill.env |= {"ORDERMILL_FLOWER_PORT": str(free_port(0)), "ORDERMILL_FLOWER_PASSWORD": PASSWORD}
+    example_order(module_mill.database_url)
+    children = {}
+    for command in documented_processes():
+        arguments = shlex.split(command.removeprefix(PROCESS))
+        kind = "orders" if "orders" in arguments else "general" if "worker" in arguments else arguments[0]
+        assert kind not in children, command
+        children[kind] = module_mill.start(kind, *arguments, PYTHONUNBUFFERED="1")
+    assert set(children) == {"orders", "general", "beat", "flower"}
+    ready(children["orders"])
+    ready(children["general"])
+    ready(children["beat"], "beat: Starting")
+    yield children
+    codes = {kind: end(child) for kind, child in children.items() if kind != "flower"}
+    end(children["flower"])
+    assert set(codes.values()) == {0}, codes
+
+
+@pytest.fixture
+def documented(running: dict[str, Child], mill: Mill) -> Mill:
+    return mill
+
+
+def run(command: str, mill: Mill) -> str:
+    """A command as a reader types it, in the root of the repository; gives what it printed."""
+    here = command.replace(".venv/bin/", f"{shlex.quote(str(BIN))}/")
+    here = here.replace("127.0.0.1:5555", f"127.0.0.1:{mill.env['ORDERMILL_FLOWER_PORT']}")
+    env = clean_environment() | mill.env
+    shell = ["sh", "-c", here]
+    done = subprocess.run(shell, cwd=ROOT, env=env, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+# Commands
+
+
+def test_each_documented_command_is_run_by_a_test() -> None:
+    known = {*COMMANDS, *ELSEWHERE, *documented_processes()}
+    assert set(documented_commands()) == known
+
+
+@pytest.mark.parametrize(("command", "where"), ELSEWHERE.items())
+def test_a_command_that_is_run_elsewhere_is_run_there(command: str, where: str) -> None:
+    path, _, name = where.partition("::")
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert re.search(rf"^(def|class) {name}\b", text, re.MULTILINE) if name else command in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_documented_command_works(documented: Mill, command: str) -> None:
+    if command.startswith("curl"):
+        if not shutil.which("curl"):
+            pytest.skip("curl is not installed")
+        port = documented.env["ORDERMILL_FLOWER_PORT"]
+        assert wait_until(lambda: _answers(f"127.0.0.1:{port}"), 60)
+    printed = run(command, documented)
+    if command.startswith("curl"):
+        assert isinstance(json.loads(printed), dict)
+    elif "examples/" in command:
+        placed(printed)
+    elif command.endswith("verify"):
+        assert "clean" in printed
+    else:
+        assert printed.strip()
+
+
+def _answers(address: str) -> bool:
+    try:
+        connection = http.client.HTTPConnection(address, timeout=5)
+        connection.request("GET", "/healthcheck")
+        return connection.getresponse().status == http.client.OK
+    except OSError:
+        return False
+
+
+def test_flower_asks_for_the_password(documented: Mill) -> None:
+    address = f"127.0.0.1:{documented.env['ORDERMILL_FLOWER_PORT']}"
+    assert wait_until(lambda: _answers(address), 60)
+    connection = http.client.HTTPConnection(address, timeout=10)
+    connection.request("GET", "/api/workers")
+    assert connection.getresponse().status == http.client.UNAUTHORIZED
+
+
+# Examples
+
+
+def test_the_sql_of_the_readme_works_and_its_order_is_placed(documented: Mill) -> None:
+    blocks = [block for block in fences(README, "sql") if "CREATE ROLE" not in block]
+    assert len(blocks) == 2
+    with connect(documented.database_url) as session:
+        for block in blocks:
+            session.execute(block.encode())
+    assert wait_until(lambda: (documented.shop.outcome("sql-1001") or {}).get("status") == "placed", 30)
+
+
+def test_the_code_in_the_readme_is_that_of_the_examples() -> None:
+    programs = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").rglob("*.[pj][ys]")]
+    blocks = [*fences(README, "python"), *fences(README, "js")]
+    assert len(blocks) == 3
+    for block in blocks:
+        # What a program prints or names besides is left out of the README.
+        assert any(block.strip() in program for program in programs), block
+
+
+def test_the_node_example_is_placed(documented: Mill) -> None:
+    if not shutil.which("node") or not (ROOT / "examples" / "node" / "node_modules").is_dir():
+        pytest.skip("run `npm install` in examples/node to include it")
+    placed(run("cd examples/node && node place_order.js", documented))
+
+
+def test_the_examples_of_tasks_md_give_what_it_says(documented: Mill) -> None:
+    order_id = ""
+    for task in ("orders.place", "orders.place_many", "orders.cancel", *(t for t in EXAMPLES if "inventory" in t)):
+        example = EXAMPLES[task]
+        payload = json.loads(json.dumps(example.payload).replace(ORDER_ID, order_id or ORDER_ID))
+        result = documented.call(task, payload, queue=task.partition(".")[0])
+        if task == "orders.place":
+            order_id = result["order_id"]
+        shown = re.sub(r'"order_id": "[^"]*"', f'"order_id": "{ORDER_ID}"', json.dumps(result))
+        assert json.loads(shown) == example.outcome, task
+
+
+def test_the_message_of_tasks_md_is_understood_without_a_celery_client(documented: Mill) -> None:
+    text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+    shown = fences(text.partition("## Without a Celery client")[2], "json")[0]
+    task_id = str(uuid.uuid4())
+    message = shown.replace(json.loads(shown)["headers"]["id"], task_id)
+    documented.broker.lpush("orders", message)
+    with redis.Redis.from_url(documented.redis_url) as results:
+        assert wait_until(lambda: results.exists(f"celery-task-meta-{task_id}") == 1, 30)
+        answer = json.loads(results.get(f"celery-task-meta-{task_id}"))  # type: ignore[arg-type]
+    assert (answer["status"], answer["result"]["key"]) == ("SUCCESS", "web-1001")
+
+
+def test_the_logins_of_the_readme_can_do_what_it_says_and_no_more() -> None:
+    """On a server of its own, because roles belong to the whole server."""
+    setup, logins = (block for block in fences(README, "sql") if "CREATE ROLE" in block)
+    passwords = dict(re.findall(r"ROLE (\w+) LOGIN.*?PASSWORD '([^']+)'", setup + logins))
+    with tempfile.TemporaryDirectory(prefix="ordermill-tests-") as home:
+        server = EmbeddedPostgres(Path(home), fast=True)
+        server.start()
+        try:
+            with connect(make_url(server.url).set(database="postgres").render_as_string(hide_password=False)) as root:
+                root.execute("DROP DATABASE IF EXISTS ordermill")
+                for statement in filter(str.strip, setup.split(";")):
+                    root.execute(statement.encode())
+            _use_logins(server.url, passwords, logins)
+        finally:
+            server.stop()
+            server.erase()
+
+
+def _use_logins(server_url: str, passwords: dict[str, str], logins: str) -> None:
+    urls = {
+        name: make_url(server_url).set(username=name, password=password).render_as_string(hide_password=False)
+        for name, password in passwords.items()
+    }
+    env = clean_environment() | {"DATABASE_URL": urls["ordermill_admin"]}
+    for _ in range(2):
+        done = subprocess.run([BIN / "ordermill", "migrate"], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    with connect(urls["ordermill_admin"]) as admin:
+        admin.execute(logins.encode())
+        admin.execute("SET ROLE ordermill_owner")
+        admin.execute("INSERT INTO shop.categories (code, name) VALUES ('C', 'C')")
+    may = {
+        "shop_web": "SELECT api.submit_order('{}')",
+        "shop_worker": "SET ROLE ordermill_worker; SELECT * FROM api.claim_orders(1, 1, 10)",
+        "shop_analyst": "SELECT * FROM api.verify()",
+    }
+    for name, statement in may.items():
+        with connect(urls[name]) as session:
+            session.execute(statement.encode())
+            for forbidden in ("SELECT FROM shop.orders", "DELETE FROM shop.categories", "SELECT shop.uuid7()"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    session.execute(forbidden.encode())
+    with connect(urls["shop_analyst"]) as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute("SELECT api.submit_order('{}')")
+
+
+# The generated documents, links and names
+
+
+def generate(docs: Path, servers: Running) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, docs / "generate.py", "--check"],
+        env=clean_environment() | {"DATABASE_URL": servers.admin_url},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_generated_documents_are_up_to_date(servers: Running) -> None:
+    done = generate(ROOT / "docs", servers)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_check_names_the_document_that_is_out_of_date(servers: Running, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    document = tmp_path / "docs" / "configuration.md"
+    document.write_text(document.read_text(encoding="utf-8").replace("| `8` |", "| `9` |"), encoding="utf-8")
+    done = generate(tmp_path / "docs", servers)
+    assert done.returncode == 1
+    assert done.stderr == "docs/configuration.md is out of date: run `make docs`\n"
+
+
+def slug(title: str) -> str:
+    """A heading's anchor, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_each_link_leads_somewhere(path: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", prose):
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name).resolve() if name else path
+        assert linked.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [slug(title) for title in titles], target
+
+
+def test_each_setting_that_is_named_exists() -> None:
+    fields = Settings.model_fields
+    known = {f"ORDERMILL_{name.upper()}" for name in fields} | {"ORDERMILL_DEBUG"}
+    for path in DOCUMENTS:
+        named = set(re.findall(r"\bORDERMILL_[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8"))) - {"ORDERMILL_FLOWER"}
+        assert named <= known, f"{path.name}: {named - known}"

@@ -1,0 +1,100 @@
+"""The layout that the design fixes: who imports whom, who may speak SQL, and that no job is left without a worker."""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import Task
+
+import beat_schedule
+import tasks.payloads
+from workers.app import FOREIGN_QUEUE, QUEUES, app
+from workers.base_task import CommandTask, JobTask
+from workers.processes import GENERAL_QUEUES
+
+ROOT = Path(beat_schedule.__file__).parent
+TASK_MODULES = sorted((ROOT / "tasks").glob("*.py"))
+each_module = pytest.mark.parametrize("module", TASK_MODULES, ids=lambda path: path.name)
+
+
+@pytest.fixture(scope="module")
+def registered() -> dict[str, Task]:
+    app.loader.import_default_modules()
+    return {name: task for name, task in app.tasks.items() if not name.startswith("celery.")}
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").partition(".")[0]
+
+
+def test_the_timetable_imports_neither_tasks_nor_workers() -> None:
+    assert not {"tasks", "workers"} & set(imported(ROOT / "beat_schedule.py"))
+
+
+def test_workers_never_import_tasks() -> None:
+    for path in (ROOT / "workers").rglob("*.py"):
+        assert "tasks" not in set(imported(path)), path
+
+
+@each_module
+def test_tasks_reach_the_database_only_through_routines_of_api(module: Path) -> None:
+    tree = ast.parse(module.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words = node.value.upper().split()
+            assert "shop." not in node.value
+            assert not (words and words[0] in {"SELECT", "INSERT", "UPDATE", "DELETE", "CALL", "TRUNCATE"})
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"call", "call_one"}:
+            assert isinstance(node.args[0], ast.Constant)
+            assert str(node.args[0].value).startswith("api.")
+        assert not (isinstance(node, ast.Attribute) and node.attr in {"execute", "exec_driver_sql"})
+
+
+@each_module
+def test_tasks_are_thin(module: Path) -> None:
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 30, node.name
+
+
+def test_every_job_of_the_timetable_exists_and_its_queue_is_consumed(registered: dict[str, Task]) -> None:
+    for name, entry in beat_schedule.BEAT_SCHEDULE.items():
+        assert entry["task"] in registered, name
+        assert entry["options"]["queue"] in GENERAL_QUEUES, name
+        assert entry["options"]["expires"], name
+
+
+def test_every_job_with_slots_gets_its_cadence(registered: dict[str, Task]) -> None:
+    for entry in beat_schedule.BEAT_SCHEDULE.values():
+        takes = inspect.signature(registered[entry["task"]].run).parameters
+        assert ("cadence" in takes) == ("kwargs" in entry)
+
+
+def test_every_queue_is_consumed_and_every_task_has_one(registered: dict[str, Task]) -> None:
+    consumed = {"orders", *GENERAL_QUEUES}
+    assert consumed == {*QUEUES, FOREIGN_QUEUE}
+    for name in registered:
+        assert app.amqp.router.route({}, name)["queue"].name in consumed - {FOREIGN_QUEUE}, name
+
+
+def test_every_task_is_of_a_kind_and_says_what_it_takes(registered: dict[str, Task]) -> None:
+    assert registered
+    for name, task in registered.items():
+        assert isinstance(task, CommandTask | JobTask), name
+        assert task.__doc__, name
+        if isinstance(task, JobTask):
+            assert set(inspect.signature(task.run).parameters) <= {"cadence", "seconds"}, name
+            assert task.ignore_result, name
+            continue
+        assert task.acks_late, name
+        assert task.reject_on_worker_lost, name
+        words = {word.strip("`,.:;") for word in (inspect.getdoc(type(task)) or task.__doc__ or "").split()}
+        models = {word for word in words if word.endswith("Request")}
+        assert all(hasattr(tasks.payloads, model) for model in models), name
+        assert models or "orders" in words, name

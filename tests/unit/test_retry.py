@@ -1,0 +1,90 @@
+"""Which failures are worth another attempt: each row of the table, and how often each kind is tried."""
+
+import time
+
+import psycopg
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from workers.database import translate
+from workers.errors import BusinessError, DatabaseError, OutageError, PermanentError, TransientError
+from workers.retry import QUICK, SLOW, classify, retrying
+from workers.settings import Settings
+
+
+@pytest.mark.parametrize("sqlstate", ["40P01", "40001", "55P03"])
+def test_a_conflict_is_tried_again_at_once(sqlstate: str) -> None:
+    assert classify(sqlstate) is TransientError
+    assert sqlstate in QUICK
+
+
+@pytest.mark.parametrize("sqlstate", ["57P01", "57P02", "57P03", "57014", "53300", "08000", "08006", "08P01", None])
+def test_an_outage_is_waited_out(sqlstate: str | None) -> None:
+    assert classify(sqlstate) is OutageError
+    assert sqlstate in SLOW or sqlstate is None or sqlstate.startswith("08")
+
+
+@pytest.mark.parametrize("sqlstate", ["OM001", "OM099"])
+def test_a_rule_of_the_shop_is_final(sqlstate: str) -> None:
+    assert classify(sqlstate) is BusinessError
+
+
+@pytest.mark.parametrize("sqlstate", ["22012", "22P02", "23505", "23514", "42501", "42883", "XX000", "P0001"])
+def test_what_no_retry_can_mend_is_permanent(sqlstate: str) -> None:
+    assert classify(sqlstate) is PermanentError
+
+
+@pytest.mark.parametrize("sqlstate", [*QUICK, *SLOW])
+def test_a_broken_connection_is_an_outage_unless_a_conflict_ended_it(sqlstate: str) -> None:
+    assert classify(sqlstate, disconnected=True) is (TransientError if sqlstate in QUICK else OutageError)
+    assert classify("22012", disconnected=True) is OutageError
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "sqlstate"),
+    [
+        (psycopg.errors.DeadlockDetected("deadlock detected\nDETAIL: …"), TransientError, "40P01"),
+        (psycopg.errors.AdminShutdown("terminating connection"), OutageError, "57P01"),
+        (psycopg.OperationalError("server closed the connection unexpectedly"), OutageError, None),
+        (psycopg.errors.CheckViolation("never_oversold"), PermanentError, "23514"),
+    ],
+)
+def test_a_drivers_error_becomes_one_of_ours_with_its_state_and_first_line(
+    cause: psycopg.Error, kind: type[DatabaseError], sqlstate: str | None
+) -> None:
+    for error in (cause, DBAPIError("SELECT 1", None, cause)):
+        translated = translate(error)
+        assert type(translated) is kind
+        assert translated.sqlstate == sqlstate
+        assert translated.args[0] == str(cause).partition("\n")[0]
+        assert str(sqlstate or "no SQLSTATE") in str(translated)
+
+
+def attempts(error: Exception, **settings: float) -> tuple[int, float]:
+    """How often a step that always fails like this is tried, and for how long."""
+    tried, started = 0, time.monotonic()
+    with pytest.raises(type(error)):
+        for attempt in retrying(Settings(**settings)):
+            with attempt:
+                tried += 1
+                raise error
+    return tried, time.monotonic() - started
+
+
+def test_a_conflict_is_tried_so_many_times() -> None:
+    tried, seconds = attempts(TransientError("deadlock", "40P01"), retry_quick_attempts=4)
+
+    assert tried == 4
+    assert seconds < 2
+
+
+def test_an_outage_is_tried_for_so_long() -> None:
+    tried, seconds = attempts(OutageError("gone"), retry_slow_seconds=0.4)
+
+    assert 2 <= tried <= 5
+    assert seconds < 2
+
+
+@pytest.mark.parametrize("error", [PermanentError("no", "22012"), BusinessError("no", "OM001"), ValueError("a bug")])
+def test_the_rest_is_not_tried_again(error: Exception) -> None:
+    assert attempts(error)[0] == 1

@@ -1,0 +1,106 @@
+"""Settings: where each comes from, what they default to, and which do not go together."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from workers.database import sqlalchemy_url
+from workers.settings import Settings, get_settings
+
+NAMES = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL")
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*NAMES, *(f"ORDERMILL_{field.upper()}" for field in Settings.model_fields)):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_defaults_are_a_server_on_this_machine() -> None:
+    settings = Settings()
+
+    assert settings.database_url == "postgresql://localhost:5432/ordermill"
+    assert settings.broker_url == settings.redis_url == "redis://localhost:6379/0"
+    assert (settings.role, settings.home, settings.flower_port) == ("ordermill_worker", Path(".ordermill"), 5555)
+    assert settings.flower_password is None
+
+
+def test_servers_have_the_names_that_everybody_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://a/b")
+    monkeypatch.setenv("REDIS_URL", "redis://r/1")
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://q/2")
+
+    settings = Settings()
+
+    assert (settings.database_url, settings.redis_url, settings.broker_url) == (
+        "postgresql://a/b",
+        "redis://r/1",
+        "redis://q/2",
+    )
+
+
+def test_the_broker_is_redis_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://r/1")
+
+    assert Settings().broker_url == "redis://r/1"
+
+
+def test_the_rest_starts_with_ordermill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORDERMILL_HOME", "/somewhere")
+    monkeypatch.setenv("ORDERMILL_PLACE_BATCH", "10")
+    monkeypatch.setenv("ORDERMILL_ROLE", "")
+
+    settings = Settings()
+
+    assert (settings.home, settings.place_batch, settings.role) == (Path("/somewhere"), 10, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ROLE", "a; DROP TABLE x"),
+        ("PLACE_BATCH", "0"),
+        ("PLACE_BATCH", "many"),
+        ("FLOWER_PORT", "65536"),
+        ("ORDERS_WORKERS", "0"),
+        ("CLAIM_ATTEMPTS", "0"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"ORDERMILL_{name}", value)
+
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+def test_a_lock_is_not_waited_for_longer_than_a_statement_may_run() -> None:
+    with pytest.raises(ValidationError, match="LOCK_TIMEOUT_MS must be below"):
+        Settings(lock_timeout_ms=5_000, statement_timeout_ms=5_000)
+
+
+def test_a_claim_is_leased_for_longer_than_its_statement_may_run() -> None:
+    with pytest.raises(ValidationError, match="CLAIM_LEASE_SECONDS must be longer"):
+        Settings(claim_lease_seconds=5, statement_timeout_ms=5_000)
+
+
+def test_settings_are_read_once_a_process() -> None:
+    get_settings.cache_clear()
+    try:
+        assert get_settings() is get_settings()
+    finally:
+        get_settings.cache_clear()
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p@h:1/d", "postgres://u:p@h:1/d", "postgresql+psycopg://u:p@h:1/d"])
+def test_any_spelling_of_a_postgresql_address_is_taken(url: str) -> None:
+    assert sqlalchemy_url(url) == "postgresql+psycopg://u:p@h:1/d"
+
+
+def test_another_database_is_refused() -> None:
+    with pytest.raises(ValueError, match="must start with postgresql://"):
+        sqlalchemy_url("mysql://h/d")
