@@ -1,5 +1,6 @@
 """Fixtures of all tests: the servers of the run, a database of its own for each test, sessions of each role, a shop."""
 
+import atexit
 import os
 import secrets
 import signal
@@ -16,6 +17,7 @@ from psycopg.sql import SQL, Identifier
 
 from tests.servers import Running, create_database, drop_database, prefix, start
 from tests.shop import Shop
+from workers.child import signals_held
 from workers.database import connect, forget
 from workers.settings import get_settings
 
@@ -26,10 +28,14 @@ ROLES = ("ordermill_worker", "ordermill_app", "ordermill_reader", "ordermill_mai
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "breaks_the_shop: damages the shop on purpose, so verify is not asked at the end")
+    config.addinivalue_line(
+        "markers", "breaks_the_shop: damages the shop on purpose, so verify is not asked at the end"
+    )
     config.stash[STACK] = ExitStack()
     if not hasattr(config, "workerinput"):
         _end_servers_on_termination()
+        # Interrupted at some moments pytest leaves without its last hook.
+        atexit.register(_stop_servers, config)
 
 
 def _end_servers_on_termination() -> None:
@@ -55,7 +61,12 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    config.stash[STACK].close()
+    _stop_servers(config)
+
+
+def _stop_servers(config: pytest.Config) -> None:
+    with signals_held():
+        config.stash[STACK].close()
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +148,8 @@ def _module_shop(servers: Running) -> Iterator[Shop]:
 
 @pytest.fixture
 def scratch(_module_shop: Shop, request: pytest.FixtureRequest) -> Iterator[Shop]:
-    """The same shop, for tests of one session: all that a test does is rolled back, which is quicker than a database."""
+    """The same shop, for tests of one session: all that a test does is rolled back, which is quicker than a
+    database."""
     with _module_shop.db.transaction(force_rollback=True):
         yield _module_shop
         if not request.node.get_closest_marker("breaks_the_shop"):

@@ -13,7 +13,8 @@ ACCOUNTS = ("available", "held", "committed", "unavailable", "incoming", "in_tra
 
 
 class Shop:
-    """Two pools after `open()`: EAST with E1, E2 and E3 in this priority, WEST with W1; customer C-1, address `home`."""
+    """Two pools after `open()`: EAST with E1, E2 and E3 in this priority, WEST with W1; customer C-1, address
+    `home`."""
 
     def __init__(self, db: psycopg.Connection[Any]) -> None:
         self.db = db
@@ -75,9 +76,7 @@ class Shop:
         return self.rows("SELECT api.submit_orders(%s::jsonb)", Jsonb(list(requests)))
 
     def hold(self, *requests: dict[str, Any], seconds: int = 900) -> list[Outcome]:
-        return self.rows(
-            "SELECT api.hold_orders(%s, make_interval(secs => %s))", Jsonb(list(requests)), float(seconds)
-        )
+        return self.rows("SELECT api.hold_orders(%s, make_interval(secs => %s))", Jsonb(list(requests)), float(seconds))
 
     def confirm(self, order_id: str, key: str | None = None) -> Outcome:
         return self.value("SELECT api.confirm_order(%s, %s)", key or new_key(), order_id)

@@ -194,7 +194,9 @@ def test_a_hold_for_no_time_is_om011_and_changes_nothing(stocked: Shop) -> None:
 
 def test_a_body_that_says_the_same_in_other_words_is_the_same_request(stocked: Shop) -> None:
     first = submit(stocked, changed(ordered_at="2026-01-01T12:00:00+02:00"))
-    again = submit(stocked, json.dumps(dict(reversed(GOOD.items())) | {"ordered_at": "2026-01-01T10:00:00.0Z"}, indent=2))
+    again = submit(
+        stocked, json.dumps(dict(reversed(GOOD.items())) | {"ordered_at": "2026-01-01T10:00:00.0Z"}, indent=2)
+    )
 
     assert again == first
     assert stocked.count("order_queue") == 1

@@ -17,12 +17,21 @@ def test_a_placed_order_has_its_lines_allocations_movements_history_event_and_ke
     [outcome] = shop.place(order("k", ("A", 2), ("B", 1), ordered_at="2026-01-01T10:00:00Z", ship_to="home"))
 
     order_id = outcome["order_id"]
-    assert outcome == {"key": "k", "status": "placed", "order_id": order_id, "code": None, "field": None, "message": None}
+    assert outcome == {
+        "key": "k",
+        "status": "placed",
+        "order_id": order_id,
+        "code": None,
+        "field": None,
+        "message": None,
+    }
     [head] = shop.maps("SELECT *, ordered_at AT TIME ZONE 'UTC' AS day FROM shop.orders")
     assert (str(head["id"]), head["status"], head["total_amount"], head["currency"]) == (order_id, "placed", 300, "USD")
     assert head["day"].isoformat() == "2026-01-01T10:00:00"
     assert head["address_id"] is not None
-    lines = shop.maps("SELECT line_no, quantity, backordered, unit_amount, total_amount FROM shop.order_lines ORDER BY id")
+    lines = shop.maps(
+        "SELECT line_no, quantity, backordered, unit_amount, total_amount FROM shop.order_lines ORDER BY id"
+    )
     assert [tuple(line.values()) for line in lines] == [(1, 2, 0, 100, 200), (2, 1, 0, 100, 100)]
     assert shop.rows("SELECT state FROM shop.order_allocations") == ["committed", "committed"]
     assert shop.level("A", "E1") == {"available": 3, "committed": 2}

@@ -70,7 +70,8 @@ def test_of_100_buyers_of_the_last_unit_through_the_queue_one_gets_an_order(shop
 
     taken = all_at_once(database_url, [order(f"buyer-{n}", ("A", 1)) for n in range(BUYERS)], submit)
     first = shop.value("SELECT key FROM shop.order_queue ORDER BY id LIMIT 1")
-    drained = at_once(4, lambda _: drain(database_url, shop.pool_id()))
+    pool_id = shop.pool_id()
+    drained = at_once(4, lambda _: drain(database_url, pool_id))
 
     assert {each["status"] for each in taken} == {"accepted"}
     outcomes = [outcome for each in drained for outcome in each]
@@ -108,9 +109,10 @@ def test_the_same_key_by_both_doors_at_once_is_one_order(shop: Shop, database_ur
     ways = [place_as_batch, place_alone, submit]
     turns = iter(range(50))
 
-    outcomes = all_at_once(
-        database_url, [order("same", ("A", 1))] * 50, lambda session, request: ways[next(turns) % 3](session, request)
-    )
+    def either(session: psycopg.Connection[Any], request: dict[str, Any]) -> Outcome:
+        return ways[next(turns) % 3](session, request)
+
+    outcomes = all_at_once(database_url, [order("same", ("A", 1))] * 50, either)
     shop.drain()
 
     assert {each["status"] for each in outcomes} <= {"placed", "accepted"}
@@ -120,9 +122,7 @@ def test_the_same_key_by_both_doors_at_once_is_one_order(shop: Shop, database_ur
 
 
 @pytest.mark.parametrize("how", [place_as_batch, place_alone, submit])
-def test_the_same_key_with_another_body_is_om010_and_changes_nothing(
-    shop: Shop, how: Callable[..., Outcome]
-) -> None:
+def test_the_same_key_with_another_body_is_om010_and_changes_nothing(shop: Shop, how: Callable[..., Outcome]) -> None:
     shop.stock("A", "E1", 9)
     shop.place(order("k", ("A", 1)))
     before = fingerprint(shop.db)

@@ -63,11 +63,16 @@ def test_a_drivers_error_becomes_one_of_ours_with_its_state_and_first_line(
 def attempts(error: Exception, **settings: float) -> tuple[int, float]:
     """How often a step that always fails like this is tried, and for how long."""
     tried, started = 0, time.monotonic()
-    with pytest.raises(type(error)):
+
+    def step() -> None:
+        nonlocal tried
         for attempt in retrying(Settings(**settings)):
             with attempt:
                 tried += 1
                 raise error
+
+    with pytest.raises(type(error)):
+        step()
     return tried, time.monotonic() - started
 
 

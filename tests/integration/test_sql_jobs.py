@@ -1,0 +1,220 @@
+"""Housekeeping: slots that run once, leases, partitions made ahead, keys pruned."""
+
+from itertools import pairwise
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.shop import Shop, fingerprint, order
+
+CLAIM = "SELECT slot, attempt FROM api.claim_job(%s, %s::interval, '1 min')"
+
+
+@pytest.fixture
+def shop(scratch: Shop) -> Shop:
+    return scratch
+
+
+def claim(shop: Shop, cadence: str = "1 day", job: str = "sweep") -> dict[str, Any] | None:
+    rows = shop.maps(CLAIM, job, cadence)
+    return rows[0] if rows else None
+
+
+def finish(shop: Shop, run: dict[str, Any], state: str = "succeeded") -> bool:
+    return shop.value("SELECT api.finish_job('sweep', %s, %s, %s, '{}')", run["slot"], run["attempt"], state)
+
+
+def run_out(shop: Shop) -> None:
+    shop.db.execute(
+        "UPDATE shop.job_runs SET leased_until = clock_timestamp() - interval '1 s' WHERE state = 'running'"
+    )
+
+
+def test_a_slot_is_given_once(shop: Shop) -> None:
+    run = claim(shop)
+
+    assert run is not None
+    assert run["attempt"] == 1
+    assert claim(shop) is None
+    assert claim(shop, job="other") is not None
+    assert finish(shop, run)
+    assert claim(shop) is None
+    assert shop.maps("SELECT state, attempt FROM api.job_runs WHERE job = 'sweep'") == [
+        {"state": "succeeded", "attempt": 1}
+    ]
+
+
+def test_a_failed_slot_may_be_claimed_again(shop: Shop) -> None:
+    run = claim(shop)
+    assert run is not None
+    finish(shop, run, "failed")
+
+    again = claim(shop)
+
+    assert again == {"slot": run["slot"], "attempt": 2}
+
+
+def test_a_lease_that_ran_out_is_claimed_again_and_the_late_one_has_no_say(shop: Shop) -> None:
+    late = claim(shop)
+    assert late is not None
+    run_out(shop)
+    again = claim(shop)
+    assert again == {"slot": late["slot"], "attempt": 2}
+
+    assert not finish(shop, late)
+    assert shop.value("SELECT state FROM shop.job_runs") == "running"
+    assert finish(shop, again)
+    assert not finish(shop, again)
+
+
+def test_the_slot_is_the_nearest_so_a_tick_a_moment_early_means_the_slot_ahead(shop: Shop) -> None:
+    # The cadence is chosen so that now is just before its only slot, or just after it.
+    now = shop.value("SELECT extract(epoch FROM clock_timestamp())::float8")
+
+    early = claim(shop, f"{now + 600} s", "early")
+    late = claim(shop, f"{now - 600} s", "late")
+
+    assert early is not None
+    assert late is not None
+    assert shop.value("SELECT %s::timestamptz > clock_timestamp()", early["slot"])
+    assert shop.value("SELECT %s::timestamptz < clock_timestamp()", late["slot"])
+
+
+@pytest.mark.parametrize("cadence", ["0", "-1 min"])
+def test_a_cadence_of_nothing_is_om011(shop: Shop, cadence: str) -> None:
+    with pytest.raises(psycopg.Error) as caught, shop.db.transaction():
+        claim(shop, cadence)
+
+    assert caught.value.sqlstate == "OM011"
+    assert shop.count("job_runs") == 0
+
+
+def test_a_slot_does_not_depend_on_the_time_zone_of_the_session(shop: Shop) -> None:
+    first = claim(shop)
+    for zone in ("Pacific/Kiritimati", "America/St_Johns"):
+        shop.db.execute("SELECT set_config('timezone', %s, true)", [zone])
+        assert claim(shop) is None
+    assert first is not None
+
+
+def partitions(shop: Shop) -> list[str]:
+    return shop.rows(
+        "SELECT relname || ' ' || pg_get_expr(relpartbound, oid) FROM pg_class WHERE relispartition AND relkind = 'r'"
+        " ORDER BY 1"
+    )
+
+
+def test_seven_months_of_each_table_are_there_and_making_them_again_makes_none(shop: Shop) -> None:
+    before = partitions(shop)
+
+    assert len(before) == 5 * 7
+    assert shop.value("SELECT api.ensure_partitions()") == 0
+    assert shop.value("SELECT api.partitions_ahead()") == 6
+    assert partitions(shop) == before
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_partitions_are_of_utc_months_in_any_time_zone(shop: Shop, zone: str) -> None:
+    before = partitions(shop)
+    shop.db.execute("SELECT set_config('timezone', %s, true)", [zone])
+    for (name,) in shop.db.execute("SELECT unnest(shop.partitioned_tables())").fetchall():
+        for child in shop.rows(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass", f"shop.{name}"
+        ):
+            shop.db.execute(f"ALTER TABLE shop.{name} DETACH PARTITION {child}".encode())
+            shop.db.execute(f"ALTER TABLE {child} RENAME TO {child.split('.')[1]}_old".encode())
+
+    assert shop.value("SELECT api.ensure_partitions()") == 35
+    assert partitions(shop) == before
+
+
+def test_the_bounds_of_months_meet(shop: Shop) -> None:
+    bounds = shop.rows(
+        "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relispartition AND relname LIKE 'orders\\_2%%'"
+        " AND relkind = 'r' ORDER BY relname"
+    )
+    edges = [(bound.split("'")[1], bound.split("'")[3]) for bound in bounds]
+
+    assert len(edges) == 7
+    assert all(before[1] == after[0] for before, after in pairwise(edges))
+    first = shop.value(
+        "SELECT shop.uuid7_time(%s) AT TIME ZONE 'UTC' = date_trunc('month', now() AT TIME ZONE 'UTC')", edges[0][0]
+    )
+    assert first
+
+
+@pytest.mark.parametrize("months", [0, 13, None])
+def test_a_senseless_number_of_months_is_om011(shop: Shop, months: int | None) -> None:
+    with pytest.raises(psycopg.Error) as caught, shop.db.transaction():
+        shop.value("SELECT api.ensure_partitions(%s)", months)
+
+    assert caught.value.sqlstate == "OM011"
+
+
+def age(shop: Shop, key: str, days: int, *columns: str) -> None:
+    for column in columns or ("received_at", "decided_at"):
+        shop.db.execute(
+            f"UPDATE shop.request_keys SET {column} = now() - make_interval(days => %s) WHERE key = %s", [days, key]
+        )
+
+
+def reject(shop: Shop, key: str) -> None:
+    assert shop.place(order(key, ("NONE", 1)))[0]["status"] == "rejected"
+
+
+def test_prune_deletes_old_decided_keys_and_keeps_pending_and_young_ones(shop: Shop) -> None:
+    shop.stock("A", "E1", 9)
+    for key in ("old", "young"):
+        reject(shop, key)
+    shop.submit(order("pending", ("A", 1)))
+    age(shop, "old", 91)
+    age(shop, "young", 89)
+    age(shop, "pending", 400, "received_at")
+
+    assert shop.value("SELECT api.prune()") == 1
+    assert shop.value("SELECT api.prune()") == 0
+    assert shop.rows("SELECT key FROM shop.request_keys ORDER BY key") == ["pending", "young"]
+
+
+def test_prune_works_in_bounded_batches(shop: Shop) -> None:
+    for n in range(5):
+        reject(shop, f"k{n}")
+        age(shop, f"k{n}", 100)
+
+    assert [shop.value("SELECT api.prune('90 days', 2)") for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_an_order_that_waited_long_in_the_queue_keeps_its_key_and_verify_clean(shop: Shop) -> None:
+    shop.stock("A", "E1", 9)
+    shop.submit(order("waited", ("A", 1)))
+    shop.drain()
+    age(shop, "waited", 91, "received_at")
+    reject(shop, "other")
+    age(shop, "other", 90)
+
+    shop.value("SELECT api.prune()")
+
+    assert shop.verify() == []
+
+
+def test_prune_keeps_keys_for_a_day_at_least(shop: Shop) -> None:
+    reject(shop, "k")
+    before = fingerprint(shop.db)
+
+    with pytest.raises(psycopg.Error) as caught, shop.db.transaction():
+        shop.value("SELECT api.prune('1 hour')")
+
+    assert caught.value.sqlstate == "OM011"
+    assert fingerprint(shop.db) == before
+
+
+def test_prune_deletes_job_runs_of_long_ago(shop: Shop) -> None:
+    run = claim(shop)
+    assert run is not None
+    finish(shop, run)
+    shop.db.execute("UPDATE shop.job_runs SET finished_at = now() - interval '31 days'")
+    claim(shop, job="running")
+
+    assert shop.value("SELECT api.prune()") == 1
+    assert shop.rows("SELECT job FROM shop.job_runs") == ["running"]
