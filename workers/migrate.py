@@ -89,9 +89,11 @@ def _reapply(driver: psycopg.Connection[tuple[str]], report: Callable[[str], Non
     with driver.transaction():
         driver.execute("SET LOCAL check_function_bodies = off")  # files may name one another in any order
         _drop_views(driver)
-        for path in _reapplied():
+        *files, grants = _reapplied()
+        for path in files:
             _apply(driver, path)
-        _drop_leftovers(driver)
+        _drop_leftovers(driver)  # before the grants, which write every routine's row
+        _apply(driver, grants)
         driver.execute(psycopg.sql.SQL("COMMENT ON SCHEMA api IS {}").format(wanted))
     report(f"routines, triggers, views and grants: {len(_reapplied())} files applied")
 

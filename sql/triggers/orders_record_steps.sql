@@ -14,7 +14,7 @@ BEGIN
     -- The history's primary key counts an order's steps, so two writers cannot both write the next one.
     INSERT INTO order_status_history (id, order_id, from_status, to_status, reason)
     SELECT shop.part_id(n.id, 1 + (SELECT count(*)::integer FROM order_status_history AS s
-        WHERE s.order_id = n.id AND s.id BETWEEN n.id AND shop.part_id(n.id, 32767))),
+        WHERE s.order_id = n.id AND s.id BETWEEN n.id AND shop.part_id(n.id, 65535))),
         n.id, o.status, n.status, n.status_reason
     FROM new_orders AS n JOIN old_orders AS o ON o.id = n.id
     WHERE n.status <> o.status;
@@ -26,7 +26,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.record_order_steps IS
+COMMENT ON FUNCTION shop.record_order_steps() IS
 'The only writer of order history: a step without its row, or a row for a step that is not allowed, cannot be written.';
 
 CREATE OR REPLACE TRIGGER orders_record_first_step AFTER INSERT ON shop.orders

@@ -8,7 +8,7 @@ import pytest
 
 from tests.shop import Shop, order
 
-PART = "id BETWEEN $1 AND shop.part_id($1, 32767)"
+PART = "id BETWEEN $1 AND shop.part_id($1, 65535)"
 LOOK_UPS = {
     "an order": ("SELECT * FROM shop.orders WHERE id = $1", "orders"),
     "its lines": (f"SELECT * FROM shop.order_lines WHERE order_id = $1 AND {PART}", "order_lines"),
@@ -100,7 +100,7 @@ INDEXES = {
     "holds that ran out": (
         "SELECT a.order_id FROM shop.order_allocations AS a WHERE a.state = 'held' AND a.expires_at <="
         " clock_timestamp()"
-        " ORDER BY a.expires_at LIMIT 100",
+        " GROUP BY a.order_id ORDER BY min(a.expires_at) LIMIT 100",
         "expires_at",
     ),
     "keys to prune": (
@@ -176,9 +176,10 @@ def test_the_statements_of_the_plans_are_those_of_the_routines(scratch: Shop) ->
     for words in (
         "q.pool_id = p_pool_id AND q.id > p_floor AND q.claim_id IS NULL ORDER BY q.id LIMIT p_limit FOR"
         " UPDATE SKIP LOCKED",
-        "a.state = 'held' AND a.expires_at <= clock_timestamp() ORDER BY a.expires_at LIMIT p_limit",
+        "a.state = 'held' AND a.expires_at <= clock_timestamp() GROUP BY a.order_id"
+        " ORDER BY min(a.expires_at) LIMIT p_limit",
         "status <> 'pending' AND decided_at < now() - p_keep ORDER BY received_at LIMIT p_limit FOR UPDATE SKIP LOCKED",
-        "a.order_id = o.id AND a.id BETWEEN o.id AND shop.part_id(o.id, 32767)",
+        "a.order_id = o.id AND a.id BETWEEN o.id AND shop.part_id(o.id, 65535)",
     ):
         assert words in sources, words
 

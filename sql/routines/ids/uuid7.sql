@@ -11,4 +11,4 @@ AS $$
         'hex')::uuid
 $$;
 
-COMMENT ON FUNCTION shop.uuid7 IS 'A new UUIDv7 (RFC 9562): 48 bits of milliseconds, then 74 random bits.';
+COMMENT ON FUNCTION shop.uuid7(timestamptz) IS 'A new UUIDv7 (RFC 9562): 48 bits of milliseconds, then 74 random bits.';

@@ -6,4 +6,4 @@ AS $$
         'hex')::uuid
 $$;
 
-COMMENT ON FUNCTION shop.uuid7_floor IS 'The lowest id of that millisecond: a bound for partitions and for looking up by time.';
+COMMENT ON FUNCTION shop.uuid7_floor(timestamptz) IS 'The lowest id of that millisecond: a bound for partitions and for looking up by time.';

@@ -4,4 +4,4 @@ AS $$
     SELECT to_timestamp(('x0000' || encode(substring(uuid_send(p_id) FROM 1 FOR 6), 'hex'))::bit(64)::bigint / 1000.0)
 $$;
 
-COMMENT ON FUNCTION shop.uuid7_time IS 'When a UUIDv7 was made, to the millisecond.';
+COMMENT ON FUNCTION shop.uuid7_time(uuid) IS 'When a UUIDv7 was made, to the millisecond.';

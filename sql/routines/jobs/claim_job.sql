@@ -22,5 +22,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.claim_job IS
+COMMENT ON FUNCTION api.claim_job(text, interval, interval) IS
 'The slot of a job to run now, with a lease; no row when it is done or being done. A failed run, or one whose lease ran out, may be claimed again: one successful run a slot.';

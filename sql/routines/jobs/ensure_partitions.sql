@@ -31,4 +31,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.ensure_partitions IS 'Makes the partitions of this month and of the months ahead, and gives how many it made. Harmless to repeat.';
+COMMENT ON FUNCTION api.ensure_partitions(integer) IS 'Makes the partitions of this month and of the months ahead, and gives how many it made. Harmless to repeat.';

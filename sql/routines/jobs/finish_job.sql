@@ -12,4 +12,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.finish_job IS 'Ends a claimed run as succeeded or failed; false when the lease ran out and another attempt has the slot.';
+COMMENT ON FUNCTION api.finish_job(text, timestamptz, integer, text, jsonb) IS 'Ends a claimed run as succeeded or failed; false when the lease ran out and another attempt has the slot.';

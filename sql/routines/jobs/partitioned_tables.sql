@@ -5,4 +5,4 @@ AS $$
     SELECT '{orders,order_lines,order_allocations,order_status_history,stock_movements}'::text[]
 $$;
 
-COMMENT ON FUNCTION shop.partitioned_tables IS 'The tables in monthly partitions, parents before those that refer to them.';
+COMMENT ON FUNCTION shop.partitioned_tables() IS 'The tables in monthly partitions, parents before those that refer to them.';

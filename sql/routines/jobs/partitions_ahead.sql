@@ -12,4 +12,4 @@ AS $$
     ) AS tables
 $$;
 
-COMMENT ON FUNCTION api.partitions_ahead IS 'For how many months ahead every partitioned table is ready; below 3, see why maintenance.ensure_partitions does not run.';
+COMMENT ON FUNCTION api.partitions_ahead() IS 'For how many months ahead every partitioned table is ready; below 3, see why maintenance.ensure_partitions does not run.';

@@ -27,5 +27,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.prune IS
+COMMENT ON FUNCTION api.prune(interval, integer) IS
 'Deletes decided request keys older than this and job runs older than 7 days: one bounded batch; gives how many rows, 0 when done.';

@@ -10,4 +10,4 @@ AS $$
     END
 $$;
 
-COMMENT ON FUNCTION shop.bad_text IS 'What is wrong with a name, code or key as a sentence; NULL when it can be used.';
+COMMENT ON FUNCTION shop.bad_text(jsonb) IS 'What is wrong with a name, code or key as a sentence; NULL when it can be used.';

@@ -13,4 +13,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.decide_key IS 'Stores the one answer of a pending key and gives it back.';
+COMMENT ON FUNCTION shop.decide_key(text, text, jsonb) IS 'Stores the one answer of a pending key and gives it back.';

@@ -5,4 +5,4 @@ AS $$
         'This key was used before with another body. Send a changed request under a new key.')
 $$;
 
-COMMENT ON FUNCTION shop.key_conflict IS 'The outcome of a key that comes back with another body. It is not stored: the first body keeps the key.';
+COMMENT ON FUNCTION shop.key_conflict(text) IS 'The outcome of a key that comes back with another body. It is not stored: the first body keeps the key.';

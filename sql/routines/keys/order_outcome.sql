@@ -5,5 +5,5 @@ AS $$
     SELECT coalesce(answer, outcome(key, 'accepted', NULL, NULL, NULL, NULL)) FROM request_keys WHERE key = p_key
 $$;
 
-COMMENT ON FUNCTION api.order_outcome IS
+COMMENT ON FUNCTION api.order_outcome(text) IS
 'What became of a request: its stored outcome, "accepted" while it waits, NULL when the key is unknown (then send it again under the same key).';

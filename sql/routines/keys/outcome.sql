@@ -8,4 +8,4 @@ AS $$
         'code', p_code, 'field', p_field, 'message', p_message)
 $$;
 
-COMMENT ON FUNCTION shop.outcome IS 'What a request came to, in the one form that every door gives.';
+COMMENT ON FUNCTION shop.outcome(text, text, uuid, text, text, text) IS 'What a request came to, in the one form that every door gives.';

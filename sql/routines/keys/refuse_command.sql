@@ -9,5 +9,5 @@ AS $$
         reject_key(p_key, p_code, p_field, p_message))
 $$;
 
-COMMENT ON FUNCTION api.refuse_command IS
+COMMENT ON FUNCTION api.refuse_command(text, text, text, text, text, text) IS
 'For the Celery door, when a command does not have its form: stores under its key why, and gives the outcome.';

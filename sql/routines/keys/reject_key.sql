@@ -5,4 +5,4 @@ AS $$
     SELECT decide_key(p_key, 'rejected', outcome(p_key, 'rejected', NULL, p_code, p_field, p_message))
 $$;
 
-COMMENT ON FUNCTION shop.reject_key IS 'Decides a taken key: rejected, for this reason.';
+COMMENT ON FUNCTION shop.reject_key(text, text, text, text) IS 'Decides a taken key: rejected, for this reason.';

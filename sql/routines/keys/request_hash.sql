@@ -14,4 +14,4 @@ AS $$
         'UTF8'))
 $$;
 
-COMMENT ON FUNCTION shop.request_hash IS 'Tells whether a key comes back with the same body.';
+COMMENT ON FUNCTION shop.request_hash(text, shop.order_request) IS 'Tells whether a key comes back with the same body.';

@@ -23,5 +23,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.take_key IS
+COMMENT ON FUNCTION shop.take_key(text, text, jsonb) IS
 'Takes a key for a command: NULL when it is new and the command must be done now, else the outcome to give back. Waits for a twin in flight.';

@@ -25,4 +25,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.cancel_order IS 'Cancels a held or placed order and gives its stock back, once per key.';
+COMMENT ON FUNCTION api.cancel_order(text, uuid, text) IS 'Cancels a held or placed order and gives its stock back, once per key.';

@@ -25,4 +25,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.check_catalog IS 'The heads again, with the first line that the catalog cannot serve as the problem.';
+COMMENT ON FUNCTION shop.check_catalog(shop.order_head[], shop.order_demand[]) IS 'The heads again, with the first line that the catalog cannot serve as the problem.';

@@ -56,5 +56,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.choose_orders IS
+COMMENT ON FUNCTION shop.choose_orders(shop.order_head[], shop.order_demand[]) IS
 'Decides, in queue order and over locked levels, which orders can be served whole; the others get OM001 and the line that failed.';

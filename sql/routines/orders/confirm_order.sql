@@ -18,7 +18,7 @@ BEGIN
             replace(v_status, '_', ' ')));
     ELSIF EXISTS (
         SELECT FROM order_allocations
-        WHERE order_id = p_order_id AND id BETWEEN p_order_id AND shop.part_id(p_order_id, 32767)
+        WHERE order_id = p_order_id AND id BETWEEN p_order_id AND shop.part_id(p_order_id, 65535)
             AND expires_at <= clock_timestamp())
     THEN
         RETURN reject_key(p_key, 'OM021', 'order_id', 'The hold of this order has run out; order again.');
@@ -29,4 +29,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.confirm_order IS 'Turns a held order into a placed one while its hold lasts, once per key.';
+COMMENT ON FUNCTION api.confirm_order(text, uuid) IS 'Turns a held order into a placed one while its hold lasts, once per key.';

@@ -47,5 +47,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.decide_orders IS
+COMMENT ON FUNCTION shop.decide_orders(shop.order_request[], text, text, timestamptz) IS
 'Decides a batch in one transaction, first come first served, set by set: keys, names, stock, then all writes. One bad order never fails the others. Gives an outcome each, in order.';

@@ -13,4 +13,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.demand_of_good IS 'What is asked for by the orders with which nothing is wrong so far.';
+COMMENT ON FUNCTION shop.demand_of_good(shop.order_head[], shop.order_demand[]) IS 'What is asked for by the orders with which nothing is wrong so far.';

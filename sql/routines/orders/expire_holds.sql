@@ -11,7 +11,8 @@ BEGIN
         SELECT o.id FROM orders AS o
         WHERE o.id IN (
             SELECT a.order_id FROM order_allocations AS a
-            WHERE a.state = 'held' AND a.expires_at <= clock_timestamp() ORDER BY a.expires_at LIMIT p_limit)
+            WHERE a.state = 'held' AND a.expires_at <= clock_timestamp()
+            GROUP BY a.order_id ORDER BY min(a.expires_at) LIMIT p_limit)
             AND o.status = 'held'
         ORDER BY o.id FOR NO KEY UPDATE SKIP LOCKED
     ) AS due;
@@ -24,4 +25,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.expire_holds IS 'Expires holds that ran out and gives their stock back: one bounded batch; gives how many orders, 0 when done.';
+COMMENT ON FUNCTION api.expire_holds(integer) IS 'Expires holds that ran out and gives their stock back: one bounded batch; gives how many orders, 0 when done.';

@@ -16,7 +16,8 @@ BEGIN
     END IF;
     SELECT array_agg(check_order(r) ORDER BY n) INTO v_problems
     FROM jsonb_array_elements(v_requests) WITH ORDINALITY AS u (r, n);
-    -- Good ones first: their keys are taken sorted, in one statement.
+    -- Only what has the form takes a key, all in one sorted statement. The caller is here: what has not is told now,
+    -- and may come back corrected under the same key.
     v_held := ARRAY(SELECT decide_orders(ARRAY(
         SELECT as_request(r) FROM jsonb_array_elements(v_requests) WITH ORDINALITY AS u (r, n)
         WHERE (v_problems[n]).code IS NULL ORDER BY n), 'order.hold', 'held', clock_timestamp() + p_hold_for));
@@ -25,12 +26,14 @@ BEGIN
             v_good := v_good + 1;
             v_outcomes[i] := v_held[v_good];
         ELSE
-            v_outcomes[i] := refuse_order(v_requests -> (i - 1), 'order.hold', v_problems[i]);
+            v_outcomes[i] := outcome(
+                CASE WHEN bad_text(v_requests -> (i - 1) -> 'key') IS NULL THEN v_requests -> (i - 1) ->> 'key' END,
+                'rejected', NULL, (v_problems[i]).code, (v_problems[i]).field, (v_problems[i]).message);
         END IF;
     END LOOP;
     RETURN QUERY SELECT o FROM unnest(v_outcomes) WITH ORDINALITY AS u (o, n) ORDER BY n;
 END
 $$;
 
-COMMENT ON FUNCTION api.hold_orders IS
+COMMENT ON FUNCTION api.hold_orders(jsonb, interval) IS
 'Reserves the stock of one order or a list of them for a while, at once and within your own transaction; then api.confirm_order, api.cancel_order, or it expires.';

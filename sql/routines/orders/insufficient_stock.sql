@@ -8,4 +8,4 @@ AS $$
         ELSE format('Sku %s is sold out in pool %s.', p_sku, p_pool) END
 $$;
 
-COMMENT ON FUNCTION shop.insufficient_stock IS 'The sentence of OM001 for an order''s line.';
+COMMENT ON FUNCTION shop.insufficient_stock(bigint, bigint, text, text) IS 'The sentence of OM001 for an order''s line.';

@@ -19,4 +19,4 @@ AS $$
     END
 $$;
 
-COMMENT ON FUNCTION shop.line_problem IS 'The first thing that the catalog has against a line; NULL when it can be sold.';
+COMMENT ON FUNCTION shop.line_problem(shop.product_variants, text, numeric, bigint, text) IS 'The first thing that the catalog has against a line; NULL when it can be sold.';

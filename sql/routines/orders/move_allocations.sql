@@ -14,15 +14,15 @@ BEGIN
         p_reason)::stock_move)
     INTO v_moves
     FROM unnest(p_order_ids) AS o (id)
-    JOIN order_allocations AS a ON a.order_id = o.id AND a.id BETWEEN o.id AND shop.part_id(o.id, 32767)
+    JOIN order_allocations AS a ON a.order_id = o.id AND a.id BETWEEN o.id AND shop.part_id(o.id, 65535)
     WHERE a.state IN ('held', 'committed');
     PERFORM lock_stock(array_agg(m.variant_id), array_agg(m.from_location_id)) FROM unnest(v_moves) AS m;
     UPDATE order_allocations AS a SET state = p_to_state, expires_at = NULL
     FROM unnest(p_order_ids) AS o (id)
-    WHERE a.order_id = o.id AND a.id BETWEEN o.id AND shop.part_id(o.id, 32767) AND a.state IN ('held', 'committed');
+    WHERE a.order_id = o.id AND a.id BETWEEN o.id AND shop.part_id(o.id, 65535) AND a.state IN ('held', 'committed');
     RETURN apply_movements(v_moves);
 END
 $$;
 
-COMMENT ON FUNCTION shop.move_allocations IS
+COMMENT ON FUNCTION shop.move_allocations(uuid[], text, text, text, text) IS
 'Commits or releases all that these locked orders have allocated, as movements, and gives how many.';

@@ -8,4 +8,4 @@ AS $$
         'total_amount', p_order.total_amount, 'currency', p_order.currency, 'ordered_at', p_order.ordered_at)
 $$;
 
-COMMENT ON FUNCTION shop.order_event IS 'What an order event tells.';
+COMMENT ON FUNCTION shop.order_event(shop.orders, text) IS 'What an order event tells.';

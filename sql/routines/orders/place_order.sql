@@ -64,5 +64,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.place_order IS
+COMMENT ON FUNCTION api.place_order(jsonb) IS
 'The same as api.place_orders for one order, by a shorter way: no walk, no running sums over other orders, one insert.';

@@ -6,5 +6,5 @@ AS $$
         ARRAY(SELECT r FROM jsonb_populate_recordset(NULL::order_request, p_requests) AS r), 'order.place', 'placed', NULL)
 $$;
 
-COMMENT ON FUNCTION api.place_orders IS
+COMMENT ON FUNCTION api.place_orders(jsonb) IS
 'For a door that has validated them (typed values: key, customer, pool, currency, ordered_at, ship_to, skus, quantities): places a batch of orders in one transaction and gives an outcome each, in order. 10 to 50 at once is fastest.';

@@ -35,5 +35,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.resolve_heads IS
+COMMENT ON FUNCTION shop.resolve_heads(shop.order_request[], jsonb[]) IS
 'Whom, from where and in what currency the orders to be decided are, each with its new id or the first name in it that does not exist.';

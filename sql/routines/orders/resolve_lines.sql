@@ -24,4 +24,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.resolve_lines IS 'What the orders ask for, a line a variant, at the catalog''s prices; a NULL variant for a sku that does not exist.';
+COMMENT ON FUNCTION shop.resolve_lines(shop.order_request[], shop.order_head[]) IS 'What the orders ask for, a line a variant, at the catalog''s prices; a NULL variant for a sku that does not exist.';

@@ -37,5 +37,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.split_demand IS
+COMMENT ON FUNCTION shop.split_demand(shop.order_demand[]) IS
 'Which location serves how much of each line of the orders that were chosen, over locked levels: nearest priority first, backorders last.';

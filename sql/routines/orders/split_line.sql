@@ -27,5 +27,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.split_line IS
+COMMENT ON FUNCTION shop.split_line(shop.order_demand[], integer) IS
 'Which location serves how much of each line of one order, over locked levels: nearest priority first, backorders last. Less than asked where there is less.';

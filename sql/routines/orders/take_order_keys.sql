@@ -42,5 +42,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.take_order_keys IS
+COMMENT ON FUNCTION shop.take_order_keys(shop.order_request[], text) IS
 'Takes and locks the keys of a batch; for each request NULL when it is to be decided now, else its stored outcome, a conflict, or the place of its twin in the batch.';

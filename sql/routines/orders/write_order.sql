@@ -31,4 +31,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.write_order IS 'Writes one placed order whole: head, lines, allocations, movements; triggers add history and the event.';
+COMMENT ON FUNCTION shop.write_order(shop.order_head, shop.order_demand[], shop.order_share[]) IS 'Writes one placed order whole: head, lines, allocations, movements; triggers add history and the event.';

@@ -36,4 +36,6 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.write_orders IS 'Writes chosen orders whole: heads, lines, allocations, movements; triggers add history and events. Gives the movements made.';
+COMMENT ON FUNCTION shop.write_orders(
+    shop.order_head[], shop.order_demand[], shop.order_share[], text, timestamptz
+) IS 'Writes chosen orders whole: heads, lines, allocations, movements; triggers add history and events. Gives the movements made.';

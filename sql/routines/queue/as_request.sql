@@ -10,4 +10,4 @@ AS $$
     FROM jsonb_array_elements(p_request -> 'lines') WITH ORDINALITY AS lines (l, n)
 $$;
 
-COMMENT ON FUNCTION shop.as_request IS 'The typed values of a request in which shop.check_order found nothing wrong.';
+COMMENT ON FUNCTION shop.as_request(jsonb) IS 'The typed values of a request in which shop.check_order found nothing wrong.';

@@ -27,5 +27,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.bury IS
+COMMENT ON FUNCTION shop.bury(jsonb, text, text, text, integer) IS
 'Makes a request that cannot be done a dead letter, with its payload and reason, and that its outcome; gives the outcome it had before, if any.';

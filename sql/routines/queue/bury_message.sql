@@ -8,5 +8,5 @@ AS $$
     RETURNING id
 $$;
 
-COMMENT ON FUNCTION api.bury_message IS
+COMMENT ON FUNCTION api.bury_message(text, text, text, text) IS
 'Keeps a message whose task failed for a reason nobody foresaw. Its key stays undecided: once mended, it can be sent again.';

@@ -5,4 +5,4 @@ AS $$
     SELECT bury(p_request, 'celery', p_code, p_reason, p_attempts)
 $$;
 
-COMMENT ON FUNCTION api.bury_order IS 'For the Celery door: an order (typed values) that the database refuses for a reason no retry can mend.';
+COMMENT ON FUNCTION api.bury_order(jsonb, text, text, integer) IS 'For the Celery door: an order (typed values) that the database refuses for a reason no retry can mend.';

@@ -49,4 +49,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.check_lines IS 'The first thing wrong with the form of an order''s lines; NULL when they can be used.';
+COMMENT ON FUNCTION shop.check_lines(jsonb) IS 'The first thing wrong with the form of an order''s lines; NULL when they can be used.';

@@ -39,5 +39,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.check_order IS
+COMMENT ON FUNCTION shop.check_order(jsonb) IS
 'The first thing wrong with the form of an order request; NULL when it can be used. Whether its names exist is decided when it is placed.';

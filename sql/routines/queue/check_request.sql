@@ -21,5 +21,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.check_request IS
+COMMENT ON FUNCTION api.check_request(text, text) IS
 'For the Celery door, when a message does not have an order''s form: {"request": typed values} when there is nothing wrong after all, else the stored rejection.';

@@ -57,4 +57,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.enqueue_orders IS 'Takes the keys of checked requests, queues the new ones, stores the refused ones, and gives an outcome each.';
+COMMENT ON FUNCTION shop.enqueue_orders(jsonb[], shop.order_request[], jsonb[]) IS 'Takes the keys of checked requests, queues the new ones, stores the refused ones, and gives an outcome each.';

@@ -17,4 +17,4 @@ AS $$
             ELSE true END, false)
 $$;
 
-COMMENT ON FUNCTION shop.is_time IS 'Whether a text is an RFC 3339 time of a day that exists, with its offset.';
+COMMENT ON FUNCTION shop.is_time(text) IS 'Whether a text is an RFC 3339 time of a day that exists, with its offset.';

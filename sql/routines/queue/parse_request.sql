@@ -16,5 +16,5 @@ EXCEPTION WHEN data_exception OR statement_too_complex OR program_limit_exceeded
 END
 $$;
 
-COMMENT ON FUNCTION shop.parse_request IS
+COMMENT ON FUNCTION shop.parse_request(text) IS
 'Reads any text as JSON: NULL when it is none; what PostgreSQL cannot hold in it becomes U+FDD0, which no field accepts.';

@@ -22,5 +22,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.place_claim IS
+COMMENT ON FUNCTION api.place_claim(uuid) IS
 'The second of a drain''s two transactions: places a claim''s orders and gives an outcome each; none when the claim is no longer there.';

@@ -16,4 +16,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.refuse_order IS 'Stores under its key why a request cannot be taken, and gives the outcome.';
+COMMENT ON FUNCTION shop.refuse_order(jsonb, text, shop.problem) IS 'Stores under its key why a request cannot be taken, and gives the outcome.';

@@ -38,5 +38,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.return_claim IS
+COMMENT ON FUNCTION api.return_claim(uuid, integer, text, text) IS
 'Gives back a claim that failed, with one more attempt: in halves, then alone, and at the last attempt its one order becomes a dead letter. Says which: halved, returned, dead; gone when somebody else has it.';

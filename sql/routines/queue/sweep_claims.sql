@@ -18,4 +18,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.sweep_claims IS 'Takes back the claims whose lease ran out, at most this many, and gives how many.';
+COMMENT ON FUNCTION api.sweep_claims(integer, integer) IS 'Takes back the claims whose lease ran out, at most this many, and gives how many.';

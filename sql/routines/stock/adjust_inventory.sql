@@ -46,5 +46,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.adjust_inventory IS
+COMMENT ON FUNCTION api.adjust_inventory(text, text, text, bigint, text, text) IS
 'Corrects a count at a location by a difference, up or down, once per key. The rows say why: give a reason.';

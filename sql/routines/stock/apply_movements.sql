@@ -63,5 +63,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.apply_movements IS
+COMMENT ON FUNCTION shop.apply_movements(shop.stock_move[]) IS
 'The only writer of movements and levels, in one statement, so that they cannot differ; a level that crosses its threshold or zero emits an event. The levels must be locked (shop.lock_stock).';

@@ -21,4 +21,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.check_command IS 'What is wrong with the codes and the quantity of a stock command; NULL when they can be used.';
+COMMENT ON FUNCTION shop.check_command(jsonb, bigint, text) IS 'What is wrong with the codes and the quantity of a stock command; NULL when they can be used.';

@@ -31,4 +31,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.check_receipt IS 'What is wrong with a receipt of goods; NULL when it can be booked.';
+COMMENT ON FUNCTION shop.check_receipt(text, jsonb, text, text) IS 'What is wrong with a receipt of goods; NULL when it can be booked.';

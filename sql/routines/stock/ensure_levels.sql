@@ -15,4 +15,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.ensure_levels IS 'Makes the missing levels, all zero, in the global order, and gives how many.';
+COMMENT ON FUNCTION shop.ensure_levels(bigint[], integer[]) IS 'Makes the missing levels, all zero, in the global order, and gives how many.';

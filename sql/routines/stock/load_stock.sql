@@ -20,5 +20,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.load_stock IS
+COMMENT ON FUNCTION shop.load_stock(bigint[], integer[], bigint[], bigint[], bigint[]) IS
 'For whoever sets up a shop, as the owner: opens the stock of many variants and locations, with their backorder caps and thresholds, as movements from the supplier. Not keyed: run once.';

@@ -18,5 +18,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.lock_stock IS
+COMMENT ON FUNCTION shop.lock_stock(bigint[], integer[]) IS
 'Locks the levels of these (variant, location) pairs in the one global order and gives how many there are. Once a transaction, before any level is read.';

@@ -46,5 +46,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.receive_stock IS
+COMMENT ON FUNCTION api.receive_stock(text, text, jsonb, text, text) IS
 'Books goods in at a location, once per key: from the supplier, from what was announced (incoming) or from a transfer (in_transit); to available, unavailable or, as an announcement, incoming.';

@@ -48,5 +48,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.transfer_stock IS
+COMMENT ON FUNCTION api.transfer_stock(text, text, text, text, bigint, boolean) IS
 'Moves available stock between two locations, once per key: at once, or by way of in_transit, from where api.receive_stock books it in.';

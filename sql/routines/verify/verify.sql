@@ -20,5 +20,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.verify IS
+COMMENT ON FUNCTION api.verify(integer) IS
 'Recomputes the shop from its movements and history and names what does not agree, first things first; no row means clean. It mends nothing.';

@@ -36,5 +36,5 @@ AS $$
     SELECT * FROM by_level UNION ALL SELECT * FROM by_line
 $$;
 
-COMMENT ON FUNCTION shop.verify_allocations IS
+COMMENT ON FUNCTION shop.verify_allocations() IS
 'Levels whose held or committed stock is not what orders have, and lines that are not allocated whole, in the state of their order.';

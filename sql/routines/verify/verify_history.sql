@@ -15,4 +15,4 @@ AS $$
     ORDER BY 2
 $$;
 
-COMMENT ON FUNCTION shop.verify_history IS 'Orders whose status is not where their history ends, or whose steps do not follow one another.';
+COMMENT ON FUNCTION shop.verify_history() IS 'Orders whose status is not where their history ends, or whose steps do not follow one another.';

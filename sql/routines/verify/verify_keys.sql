@@ -26,4 +26,4 @@ AS $$
     SELECT * FROM without_order UNION ALL SELECT * FROM without_key UNION ALL SELECT * FROM dead
 $$;
 
-COMMENT ON FUNCTION shop.verify_keys IS 'Keys that were promised an order that is not there, orders without their key, and deaths without a letter.';
+COMMENT ON FUNCTION shop.verify_keys() IS 'Keys that were promised an order that is not there, orders without their key, and deaths without a letter.';

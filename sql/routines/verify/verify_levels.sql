@@ -35,4 +35,4 @@ AS $$
     ORDER BY variant_id, location_id
 $$;
 
-COMMENT ON FUNCTION shop.verify_levels IS 'Stock levels that are not the sum of their movements.';
+COMMENT ON FUNCTION shop.verify_levels() IS 'Stock levels that are not the sum of their movements.';

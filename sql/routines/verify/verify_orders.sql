@@ -18,4 +18,4 @@ AS $$
     SELECT * FROM by_total UNION ALL SELECT * FROM by_key
 $$;
 
-COMMENT ON FUNCTION shop.verify_orders IS 'Orders whose total is not their lines'', that have none or a variant twice, or that share a key.';
+COMMENT ON FUNCTION shop.verify_orders() IS 'Orders whose total is not their lines'', that have none or a variant twice, or that share a key.';

@@ -17,8 +17,13 @@ AS $$
         FROM order_queue AS q
         WHERE q.claim_id IS NOT NULL AND NOT EXISTS (
             SELECT FROM claims AS c WHERE c.id = q.claim_id AND q.id = ANY (c.queue_ids)) ORDER BY q.id
+    ), empty AS (
+        SELECT 'a_claim_has_its_orders' AS check_name, c.id::text AS entry, jsonb_build_object(
+            'expected', c.queue_ids, 'found', array_agg(q.id ORDER BY q.id)) AS detail
+        FROM claims AS c LEFT JOIN order_queue AS q ON q.claim_id = c.id AND q.id = ANY (c.queue_ids)
+        GROUP BY c.id HAVING count(q.id) < cardinality(c.queue_ids) ORDER BY c.id
     )
-    SELECT * FROM lost UNION ALL SELECT * FROM keyless UNION ALL SELECT * FROM unclaimed
+    SELECT * FROM lost UNION ALL SELECT * FROM keyless UNION ALL SELECT * FROM unclaimed UNION ALL SELECT * FROM empty
 $$;
 
-COMMENT ON FUNCTION shop.verify_queue IS 'Accepted orders that nobody would place.';
+COMMENT ON FUNCTION shop.verify_queue() IS 'Accepted orders that nobody would place.';
