@@ -60,7 +60,9 @@ def drain(seconds: float | None = None) -> dict[str, int] | None:
     settings = get_settings()
     done = drain_pools(settings, settings.drain_seconds if seconds is None else seconds)
     if done is not None and seconds is None:
-        drain.apply_async(retry=False)  # if this is lost, beat starts the next
+        # If this is lost, beat starts the next. It expires because on a lone process two chains would go on for ever,
+        # each run after the other's and so never finding the pools taken.
+        drain.apply_async(retry=False, expires=settings.drain_seconds)
     return done
 
 

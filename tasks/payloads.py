@@ -4,10 +4,11 @@ The database has the last word. What does not fit here is shown to its own check
 both doors.
 """
 
+from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 Name = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=200, pattern="^[^\\x00-\\x1f\\x7f\ufdd0]*$")
@@ -32,12 +33,18 @@ Time = Annotated[
 ]
 
 
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("true is not 1")  # Python thinks that it is
+    return value
+
+
 class Payload(BaseModel):
     """What all payloads have: no unknown field, and the version of their form."""
 
     model_config = ConfigDict(extra="forbid")
 
-    version: Literal[1] = 1
+    version: Annotated[Literal[1], BeforeValidator(_number)] = 1
 
 
 class OrderLine(BaseModel):
@@ -49,6 +56,15 @@ class OrderLine(BaseModel):
     quantity: Quantity
 
 
+def _adds_up(lines: list[OrderLine]) -> list[OrderLine]:
+    sums: Counter[str] = Counter()
+    for line in lines:
+        sums[line.sku] += line.quantity
+    if max(sums.values()) > 1_000_000:
+        raise ValueError("the lines of one sku add up to more than 1000000")
+    return lines
+
+
 class OrderRequest(Payload):
     """An order. Lines of one sku are added up; prices come from the catalog."""
 
@@ -58,7 +74,7 @@ class OrderRequest(Payload):
     currency: Annotated[Name | None, Field(description="ISO 4217; default: the pool's")] = None
     ordered_at: Annotated[Time | None, Field(description="Business time; default: now")] = None
     ship_to: Annotated[Name | None, Field(description="The code of one of the customer's addresses")] = None
-    lines: Annotated[list[OrderLine], Field(min_length=1, max_length=500)]
+    lines: Annotated[list[OrderLine], Field(min_length=1, max_length=500), AfterValidator(_adds_up)]
 
     def typed(self, default_key: str) -> dict[str, Any]:
         """The values that the placing routines take."""
@@ -123,21 +139,24 @@ def refusal(key: str, error: ValidationError) -> dict[str, Any]:
     """The outcome of a command that does not have its form: the first thing wrong, by field."""
     first = error.errors(include_url=False, include_input=False)[0]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    kind = first["type"]
+    kind, message = first["type"], f"{first['msg']}."
     code = "OM011"
     if kind == "extra_forbidden":
         code = "OM012"
     elif path == "version":
         code = "OM020"
+    elif path == "lines":
+        code = {"missing": "OM008", "too_short": "OM008", "too_long": "OM009"}.get(kind, "OM011")
     elif path.endswith("quantity"):
         code = "OM007"
     elif kind.startswith("string"):
         code = "OM013"
+        message = "Give the id of an order." if path == "order_id" else "Give a text of 1 to 200 printable characters."
     return {
         "key": key,
         "status": "rejected",
         "order_id": None,
         "code": code,
         "field": path or "request",
-        "message": f"{first['msg']}.",
+        "message": message,
     }

@@ -1,4 +1,4 @@
-"""Real Celery workers, beat and Flower for tests: processes of their own, over a database and a Redis of the test's own.
+"""Real Celery workers, beat and Flower for tests: processes over a database and a Redis of the test's own.
 
 `mill` lives as long as its test module, because a worker takes seconds to start: its tests share a shop, never a sku or
 a key. `fresh_mill` is for one test, where what it does would disturb others.
@@ -146,8 +146,8 @@ class Mill:
         """How many orders each of these became."""
         keys = [request["key"] for request in requests]
         return self.shop.rows(
-            "SELECT (SELECT count(*) FROM shop.orders WHERE key = k) FROM unnest(%s::text[]) WITH ORDINALITY AS u (k, n)"
-            " ORDER BY n",
+            "SELECT (SELECT count(*) FROM shop.orders WHERE key = k)"
+            " FROM unnest(%s::text[]) WITH ORDINALITY AS u (k, n) ORDER BY n",
             keys,
         )
 
@@ -266,7 +266,7 @@ def module_mill(
 @pytest.fixture
 def mill(module_mill: Mill, request: pytest.FixtureRequest) -> Iterator[Mill]:
     """The module's mill; after each test its shop must be clean. The workers' logs are shown where a test fails."""
-    yield from _watched(module_mill, request)
+    yield from watched(module_mill, request)
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ def fresh_mill(
 ) -> Iterator[Mill]:
     """A mill of this test's own; not beside `mill` in one module, which has the same Redis."""
     with mill_over(servers, redis_numbers, tmp_path) as made:
-        yield from _watched(made, request)
+        yield from watched(made, request)
 
 
 @pytest.fixture
@@ -296,7 +296,7 @@ def sku(mill: Mill) -> str:
     return name
 
 
-def _watched(mill: Mill, request: pytest.FixtureRequest) -> Iterator[Mill]:
+def watched(mill: Mill, request: pytest.FixtureRequest) -> Iterator[Mill]:
     report: dict[str, Callable[[], str]] = request.node.stash.setdefault(LOGS, {})
     report["processes"] = mill.logs
     yield mill

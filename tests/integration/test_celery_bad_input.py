@@ -9,7 +9,6 @@ from tests.bad_orders import BAD, Bad, spoiled
 from tests.shop import order
 from tests.workers_fixtures import Mill
 
-pytest_plugins = ["tests.workers_fixtures"]
 WORST = pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
 
 

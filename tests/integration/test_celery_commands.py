@@ -9,8 +9,6 @@ from tests.shop import new_key, order
 from tests.workers_fixtures import Mill
 from workers.child import wait_until
 
-pytest_plugins = ["tests.workers_fixtures"]
-
 
 def decided(outcome: dict[str, Any]) -> tuple[str, str | None, str | None]:
     return outcome["status"], outcome["code"], outcome["field"]

@@ -7,11 +7,9 @@ import sys
 import pytest
 from celery import uuid
 
-from tests.shop import new_key, order
+from tests.shop import order
 from tests.workers_fixtures import RESULT_SECONDS, Mill, clean_environment
 from workers.child import wait_until
-
-pytest_plugins = ["tests.workers_fixtures"]
 
 
 def test_place_gives_the_outcome_under_the_payloads_key(at_work: Mill, sku: str) -> None:

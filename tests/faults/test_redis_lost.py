@@ -1,0 +1,85 @@
+"""Redis emptied or restarted: orders behind the SQL door are all decided, and workers come back by themselves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Running, drop_database
+from tests.shop import order
+from tests.workers_fixtures import Mill, own_database, watched
+from workers.child import wait_until
+from workers.embedded import EmbeddedValkey
+from workers.home_folder import ServiceError
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
+    """A server of this test's own, which it may stop."""
+    server = EmbeddedValkey(tmp_path / "valkey home")
+    try:
+        server.start()
+    except ServiceError as error:
+        pytest.skip(str(error))
+    yield server
+    server.stop()
+    server.erase()
+
+
+@pytest.fixture
+def mill_on_valkey(
+    valkey: EmbeddedValkey, servers: Running, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Mill]:
+    name, database_url = own_database(servers)
+    (tmp_path / "mill").mkdir()
+    made = Mill(database_url, valkey.url, valkey.url, tmp_path / "mill")
+    try:
+        yield from watched(made, request)
+    finally:
+        made.stop()
+        drop_database(servers, name)
+
+
+def test_redis_flushed_with_orders_waiting_behind_the_sql_door_all_are_decided(mill_on_valkey: Mill) -> None:
+    mill = mill_on_valkey
+    mill.env["ORDERMILL_DRAIN_SECONDS"] = "1"
+    mill.shop.stock("A", "E1", 100)
+    mill.general_worker("-c", "2")
+    mill.beat()
+    requests = [order(None, ("A", 1)) for _ in range(150)]
+    # Some are claimed by a drain that is gone, the rest wait; and Redis, with all that was in it, is empty.
+    mill.shop.submit(*requests[:100])
+    mill.shop.claim(lease=1, limit=30)
+    mill.broker.flushall()
+    mill.shop.submit(*requests[100:])
+    mill.broker.flushall()
+
+    assert mill.all_decided(requests)
+
+    assert sum(mill.orders_by_key(requests)) == 100
+    assert mill.shop.count("order_queue") == mill.shop.count("claims") == mill.shop.count("dead_letters") == 0
+
+
+def test_redis_stopped_and_started_again_workers_come_back(mill_on_valkey: Mill, valkey: EmbeddedValkey) -> None:
+    mill = mill_on_valkey
+    mill.env["ORDERMILL_DRAIN_SECONDS"] = "1"
+    mill.shop.stock("A", "E1", 100)
+    workers = [mill.orders_worker(), mill.general_worker("-c", "2"), mill.beat()]
+    first = order(None, ("A", 1))
+    assert mill.call("orders.place", first)["status"] == "placed"
+    waiting, behind_sql = [order(None, ("A", 1)) for _ in range(20)], [order(None, ("A", 1)) for _ in range(20)]
+
+    with mill.locked_stock("A"):  # messages are taken and not acknowledged, others wait, when it goes
+        for request in waiting:
+            mill.send("orders.place", request, ignore_result=True)
+        mill.wait_blocked()
+        valkey.stop()
+        mill.shop.submit(*behind_sql)
+    assert wait_until(lambda: all("Connection" in child.log.read_text() for child in workers[:2]), 30)
+    assert all(child.alive() for child in workers)
+    valkey.start()
+
+    assert mill.all_decided(waiting + behind_sql)
+    assert mill.orders_by_key(waiting + behind_sql) == [1] * 40
+    assert mill.call("orders.place", order(None, ("A", 1)))["status"] == "placed"
+    assert all(child.alive() for child in workers)

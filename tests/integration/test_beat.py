@@ -1,0 +1,64 @@
+"""Beat: the timetable runs, once a slot however many beats there are, and revives a drain that was lost."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.shop import new_key, order
+from tests.workers_fixtures import Mill, kill
+from workers.child import wait_until
+
+# The same timetable, each cadence a second: slots go by while a test waits.
+HURRIED = """
+from workers.app import app
+
+for entry in app.conf.beat_schedule.values():
+    entry["schedule"], entry["options"] = 1.0, entry["options"] | {"expires": 10.0}
+    if "kwargs" in entry:
+        entry["kwargs"] = {"cadence": 1.0}
+"""
+
+
+@pytest.fixture
+def hurried(mill: Mill) -> str:
+    (Path(mill.folder) / "hurried.py").write_text(HURRIED)
+    return "hurried"
+
+
+def test_two_beats_give_one_successful_run_a_slot_and_slots_advance(mill: Mill, hurried: str) -> None:
+    general = mill.general_worker("-c", "2", ORDERMILL_DRAIN_SECONDS="1")
+    beats = [mill.beat(hurried) for _ in range(2)]
+    jobs = ("orders.sweep", "maintenance.expire_holds", "maintenance.ensure_partitions", "maintenance.verify")
+
+    def runs(job: str) -> int:
+        return mill.shop.value("SELECT count(*) FROM shop.job_runs WHERE job = %s AND state = 'succeeded'", job)
+
+    assert wait_until(lambda: all(runs(job) >= 3 for job in jobs), 60, 0.1)
+    for beat in beats:
+        kill(beat)
+    assert mill.shop.value("SELECT count(*) FROM shop.job_runs WHERE attempt > 1 OR state = 'failed'") == 0
+    said = general.log.read_text()
+    assert "'skipped': 'the slot is taken'" in said  # the second beat's messages came, and found the slot taken
+    assert said.count("orders.sweep[") / 2 > runs("orders.sweep")
+    kill(general)
+    mill.broker.flushdb()
+
+
+def test_beat_starts_a_drain_and_revives_it_when_it_is_lost(mill: Mill) -> None:
+    sku = f"SKU-{new_key()}"
+    mill.shop.stock(sku, "E1", 10)
+    first, second, third = (order(None, (sku, 1)) for _ in range(3))
+    mill.shop.submit(first)
+    general = mill.general_worker()
+    mill.beat()
+    assert mill.all_decided([first])
+
+    mill.broker.flushdb()  # a successor that was waiting is gone
+    kill(general)  # and so is the drain, in the middle of its run
+    mill.shop.submit(second)
+    mill.general_worker()
+    assert mill.all_decided([second])
+
+    mill.shop.submit(third)
+    assert mill.all_decided([third], 5)
+    assert mill.orders_by_key([first, second, third]) == [1, 1, 1]

@@ -1,0 +1,75 @@
+"""The drain behind the SQL door: in the order of the queue, one a pool, handing over to one successor."""
+
+import json
+
+import pytest
+
+from tests.shop import order
+from tests.workers_fixtures import Mill
+from workers.child import wait_until
+from workers.database import connect
+
+
+@pytest.fixture
+def draining(mill: Mill) -> Mill:
+    """A general worker with a single process, and a drain that hands over each half second."""
+    if not mill.children:
+        mill.env |= {"ORDERMILL_DRAIN_SECONDS": "0.5"}
+        mill.general_worker()
+        mill.send("orders.drain", queue="maintenance")
+    return mill
+
+
+def handed_over(mill: Mill) -> int:
+    return mill.children[0].log.read_text().count("orders.drain[")
+
+
+def test_orders_are_decided_first_come_first_served(draining: Mill, sku: str) -> None:
+    requests = [order(None, (sku, 1)) for _ in range(130)]
+
+    draining.shop.submit(*requests)
+
+    assert draining.all_decided(requests)
+    statuses = [outcome and outcome["status"] for outcome in draining.outcomes(requests)]
+    assert statuses == ["placed"] * 10 + ["rejected"] * 120
+
+
+def test_what_is_submitted_in_a_transaction_is_placed_when_it_commits(draining: Mill, sku: str) -> None:
+    request, other = order(None, (sku, 1)), order(None, (sku, 1))
+    with draining.db.transaction():
+        draining.shop.submit(request)
+        assert draining.call("inventory.adjust", {}, queue="inventory")["status"] == "rejected"
+        assert draining.shop.value("SELECT count(*) FROM shop.orders WHERE key = %s", request["key"]) == 0
+
+    draining.shop.submit(other)
+    assert draining.all_decided([request, other], 10)
+
+
+def test_a_row_below_the_floor_that_commits_late_is_found(draining: Mill, sku: str) -> None:
+    late, early = order(None, (sku, 1)), order(None, (sku, 1))
+    with connect(draining.database_url) as session, session.transaction():
+        session.execute("SELECT api.submit_order(%s::text)", [json.dumps(late)])
+        draining.shop.submit(early)
+        assert draining.all_decided([early], 10)
+
+    assert draining.all_decided([late], 10)
+
+
+def test_it_hands_over_and_its_chain_does_not_multiply(draining: Mill) -> None:
+    for _ in range(5):
+        draining.send("orders.drain", queue="maintenance")
+    before = handed_over(draining)
+
+    assert wait_until(lambda: handed_over(draining) > before + 12, 30, 0.05)
+
+    # One message waits or runs: on a lone process five more would each have found the pools free, after one another.
+    assert draining.broker.llen("maintenance") + draining.broker.hlen("unacked") <= 2
+    draining_sessions = """SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_database AS d ON d.oid = database
+        WHERE locktype = 'advisory' AND classid = 20301 AND datname = current_database()"""
+    assert draining.shop.value(draining_sessions) <= 1
+
+
+def test_a_drain_that_was_started_for_some_seconds_has_no_successor(draining: Mill) -> None:
+    draining.send("orders.drain", 0.1, queue="maintenance")
+
+    assert wait_until(lambda: handed_over(draining) > 2, 30)
