@@ -36,8 +36,8 @@ def receive(self: CommandTask, *args: Any, **kwargs: Any) -> dict[str, Any]:
             key,
             asked.location,
             Jsonb([line.model_dump() for line in asked.lines]),
-            asked.source,
-            asked.into,
+            asked.origin,
+            asked.target,
         ),
     )
 
@@ -51,6 +51,6 @@ def transfer(self: CommandTask, *args: Any, **kwargs: Any) -> dict[str, Any]:
         self.request.id,
         "inventory.transfer",
         lambda key, asked: call_one(
-            "api.transfer_stock", key, asked.sku, asked.source, asked.into, asked.quantity, asked.in_transit
+            "api.transfer_stock", key, asked.sku, asked.origin, asked.target, asked.quantity, asked.in_transit
         ),
     )

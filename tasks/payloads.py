@@ -120,8 +120,8 @@ class ReceiveRequest(Payload):
     key: Name | None = None
     location: Name
     lines: Annotated[list[OrderLine], Field(min_length=1, max_length=500)]
-    source: Literal["supplier", "incoming", "in_transit"] = "supplier"
-    into: Literal["available", "unavailable", "incoming"] = "available"
+    origin: Annotated[Literal["supplier", "incoming", "in_transit"], Field(alias="from")] = "supplier"
+    target: Annotated[Literal["available", "unavailable", "incoming"], Field(alias="to")] = "available"
 
 
 class TransferRequest(Payload):
@@ -129,8 +129,8 @@ class TransferRequest(Payload):
 
     key: Name | None = None
     sku: Name
-    source: Name
-    into: Name
+    origin: Annotated[Name, Field(alias="from")]
+    target: Annotated[Name, Field(alias="to")]
     quantity: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
     in_transit: Annotated[bool, Field(strict=True)] = False
 

@@ -9,7 +9,7 @@ from celery.exceptions import Reject
 from celery.utils.log import get_task_logger
 
 from workers.database import call
-from workers.errors import OutageError, TransientError
+from workers.errors import FaultError, OutageError, TransientError
 
 log = get_task_logger(__name__)
 
@@ -32,6 +32,9 @@ class CommandTask(Task):
         try:
             return super().__call__(*args, **kwargs)
         except (OutageError, TransientError) as error:
+            raise self.back_to_the_queue(error) from error
+        except FaultError as error:
+            time.sleep(1)  # it will be the same for each message until somebody mends it: do not spin
             raise self.back_to_the_queue(error) from error
         except Exception as error:
             # A bug. The message is acknowledged with the failure, so it is kept first, to be replayed once mended.

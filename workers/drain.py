@@ -10,7 +10,7 @@ from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
 from workers.database import call, session
-from workers.errors import BusinessError, OutageError, PermanentError, TransientError
+from workers.errors import BusinessError, FaultError, OutageError, PermanentError, TransientError
 from workers.settings import Settings
 
 log = get_task_logger(__name__)
@@ -84,6 +84,10 @@ class Drain:
             except TransientError as error:
                 log.info("claim %s is tried again: %s", claim_id, error)
                 continue
+            except FaultError:
+                # Not these orders' fault, so not an attempt of theirs: they wait for the deployment to be mended.
+                call("api.release_claim", claim_id, on=self.connection)
+                raise
             except (PermanentError, BusinessError) as error:
                 self.returned += 1
                 how = call(
@@ -106,7 +110,7 @@ class Drain:
 def drain(settings: Settings, seconds: float) -> dict[str, int] | None:
     """Drains the pools that are free for so many seconds (0: until they are empty); None when none is free.
 
-    An outage ends it quietly: the next drain, or the sweep, goes on from the claims.
+    An outage or a broken deployment ends it: the next drain, or the sweep, goes on from the claims.
     """
     with session() as connection:
         connection.detach()  # the locks go with this connection, whatever happens
@@ -115,6 +119,6 @@ def drain(settings: Settings, seconds: float) -> dict[str, int] | None:
             return None
         try:
             run.run(seconds)
-        except OutageError as error:
-            log.warning("the drain stops: %s", error)
+        except (OutageError, FaultError) as error:
+            log.error("the drain stops: %s", error)
         return {"pools": len(run.pools), "placed": run.placed, "rejected": run.rejected, "returned": run.returned}

@@ -24,6 +24,10 @@ class OutageError(DatabaseError):
     """The database is away, or too full to answer; nothing is known about the transaction, so run it again."""
 
 
+class FaultError(DatabaseError):
+    """This deployment is wrong, not the request: a routine, a right or a table is missing. Nothing may be decided."""
+
+
 class BusinessError(DatabaseError):
     """A rule of the shop said no: SQLSTATE class OM, see docs/errors.md."""
 

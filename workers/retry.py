@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import stamina
 
-from workers.errors import BusinessError, DatabaseError, OutageError, PermanentError, TransientError
+from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.settings import Settings
 
 QUICK = {
@@ -21,16 +21,25 @@ SLOW = {
     "57P02": "crash_shutdown",
     "57P03": "cannot_connect_now",
     "57014": "query_canceled: statement_timeout ran out, which under load is an outage too",
-    "53300": "too_many_connections",
+    "25006": "read_only_sql_transaction: this is a standby now",
 }
+SLOW_CLASSES = {
+    "08": "connection exception",
+    "53": "insufficient resources: connections, memory, disk",
+    "58": "system error outside PostgreSQL",
+}
+# Syntax, a missing object or a missing right: a bad deployment, which must not decide anybody's order.
+FAULT_CLASS = "42"
 
 
 def classify(sqlstate: str | None, disconnected: bool = False) -> type[DatabaseError]:
     """The kind of error that a SQLSTATE stands for; psycopg gives none when the connection broke."""
     if sqlstate in QUICK:
         return TransientError
-    if sqlstate is None or sqlstate in SLOW or sqlstate.startswith("08") or disconnected:
+    if sqlstate is None or disconnected or sqlstate in SLOW or sqlstate[:2] in SLOW_CLASSES:
         return OutageError
+    if sqlstate.startswith(FAULT_CLASS):
+        return FaultError
     return BusinessError if sqlstate.startswith("OM") else PermanentError
 
 

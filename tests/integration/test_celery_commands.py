@@ -74,10 +74,10 @@ def test_receive_books_goods_in_by_way_of_incoming(at_work: Mill, sku: str) -> N
     lines = [{"sku": sku, "quantity": 5}]
 
     announced = at_work.call(
-        "inventory.receive", {"location": "E2", "lines": lines, "into": "incoming"}, queue="inventory"
+        "inventory.receive", {"location": "E2", "lines": lines, "to": "incoming"}, queue="inventory"
     )
     arrived = at_work.call(
-        "inventory.receive", {"location": "E2", "lines": lines, "source": "incoming"}, queue="inventory"
+        "inventory.receive", {"location": "E2", "lines": lines, "from": "incoming"}, queue="inventory"
     )
 
     assert [announced["status"], arrived["status"]] == ["done", "done"]
@@ -85,7 +85,7 @@ def test_receive_books_goods_in_by_way_of_incoming(at_work: Mill, sku: str) -> N
 
 
 def test_transfer_moves_stock_to_another_location(at_work: Mill, sku: str) -> None:
-    request = {"sku": sku, "source": "E1", "into": "W1", "quantity": 4}
+    request = {"sku": sku, "from": "E1", "to": "W1", "quantity": 4}
 
     at_once = at_work.call("inventory.transfer", request, queue="inventory")
     on_its_way = at_work.call("inventory.transfer", request | {"in_transit": True}, queue="inventory")
@@ -105,8 +105,8 @@ def test_transfer_moves_stock_to_another_location(at_work: Mill, sku: str) -> No
         ("inventory.adjust", {"quantity": -11}, ("OM001", "quantity")),
         ("inventory.adjust", {"reason": "\0"}, ("OM013", "reason")),
         ("inventory.transfer", {"quantity": 11}, ("OM001", "quantity")),
-        ("inventory.transfer", {"into": "E1"}, ("OM011", None)),
-        ("inventory.transfer", {"source": "NONE"}, ("OM017", None)),
+        ("inventory.transfer", {"to": "E1"}, ("OM011", None)),
+        ("inventory.transfer", {"from": "NONE"}, ("OM017", None)),
         ("inventory.receive", {"lines": []}, ("OM008", "lines")),
         ("inventory.receive", {"lines": [{"sku": "NONE", "quantity": 1}]}, ("OM002", "lines[0].sku")),
         ("inventory.receive", {"lines": [{"sku": "NONE", "quantity": 0}]}, ("OM007", "lines[0].quantity")),
@@ -117,7 +117,7 @@ def test_a_stock_command_that_cannot_be_done_says_why(
 ) -> None:
     whole = {
         "inventory.adjust": {"sku": sku, "location": "E1", "quantity": 1, "reason": "r"},
-        "inventory.transfer": {"sku": sku, "source": "E1", "into": "E2", "quantity": 1},
+        "inventory.transfer": {"sku": sku, "from": "E1", "to": "E2", "quantity": 1},
         "inventory.receive": {"location": "E1", "lines": [{"sku": sku, "quantity": 1}]},
     }
 

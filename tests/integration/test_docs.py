@@ -31,7 +31,6 @@ from workers.embedded_valkey import free_port
 from workers.sample import example_order
 from workers.settings import Settings
 
-pytest_plugins = ["tests.workers_fixtures"]
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.errors import BusinessError, DatabaseError, OutageError, PermanentError, TransientError
+from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.retry import QUICK, SLOW, classify
 
 ROOT = Path(__file__).parent.parent.parent
@@ -67,11 +67,14 @@ def test_the_retried_states_are_the_documented_ones(states: dict[str, str], how:
         ("40P01", "quickly", TransientError),
         ("OM001", "never", BusinessError),
         ("23505", "never", PermanentError),
-        ("42P01", "never", PermanentError),
+        ("42P01", "uncounted", FaultError),
+        ("53100", "slowly", OutageError),
+        ("58030", "slowly", OutageError),
     ],
 )
 def test_the_classes_are_retried_as_documented(state: str | None, how: str, kind: type[DatabaseError]) -> None:
     assert classify(state) is kind
-    label = {None: "none", "08006": "`08…`", "OM001": "`OM…`", "40P01": "`40P01`"}.get(state, "any other")
+    of_a_class = {state[:2]: f"`{state[:2]}…`" for state in ("08006", "OM001", "42P01", "53100", "58030")}
+    label = {None: "none", "40P01": "`40P01`"}.get(state) or of_a_class.get(str(state)[:2], "any other")
     (row,) = [line for line in DOCUMENT.splitlines() if line.startswith(f"| {label} |")]
     assert how in row

@@ -11,7 +11,7 @@ ORDER = {"customer": "C-1", "pool": "EAST", "lines": [{"sku": "A", "quantity": 1
 ADJUST = {"sku": "A", "location": "E1", "quantity": -1, "reason": "broken"}
 CANCEL = {"order_id": "00000000-0000-7000-8000-000000000000", "reason": "changed their mind"}
 RECEIVE = {"location": "E1", "lines": [{"sku": "A", "quantity": 1}]}
-TRANSFER = {"sku": "A", "source": "E1", "into": "E2", "quantity": 1}
+TRANSFER = {"sku": "A", "from": "E1", "to": "E2", "quantity": 1}
 WHOLE = [
     (OrderRequest, ORDER),
     (AdjustRequest, ADJUST),

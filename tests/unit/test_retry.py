@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from workers.database import translate
-from workers.errors import BusinessError, DatabaseError, OutageError, PermanentError, TransientError
-from workers.retry import QUICK, SLOW, classify, retrying
+from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
+from workers.retry import QUICK, SLOW, SLOW_CLASSES, classify, retrying
 from workers.settings import Settings
 
 
@@ -18,10 +18,21 @@ def test_a_conflict_is_tried_again_at_once(sqlstate: str) -> None:
     assert sqlstate in QUICK
 
 
-@pytest.mark.parametrize("sqlstate", ["57P01", "57P02", "57P03", "57014", "53300", "08000", "08006", "08P01", None])
+@pytest.mark.parametrize("sqlstate", ["57P01", "57P02", "57P03", "57014", "25006", None])
 def test_an_outage_is_waited_out(sqlstate: str | None) -> None:
     assert classify(sqlstate) is OutageError
-    assert sqlstate in SLOW or sqlstate is None or sqlstate.startswith("08")
+    assert sqlstate in SLOW or sqlstate is None
+
+
+@pytest.mark.parametrize("sqlstate", ["08000", "08006", "08P01", "53100", "53200", "53300", "58030"])
+def test_so_is_a_class_of_outages(sqlstate: str) -> None:
+    assert classify(sqlstate) is OutageError
+    assert sqlstate[:2] in SLOW_CLASSES
+
+
+@pytest.mark.parametrize("sqlstate", ["42501", "42883", "42846", "42P01"])
+def test_a_broken_deployment_is_nobodys_fault_and_decides_nothing(sqlstate: str) -> None:
+    assert classify(sqlstate) is FaultError
 
 
 @pytest.mark.parametrize("sqlstate", ["OM001", "OM099"])
@@ -29,7 +40,7 @@ def test_a_rule_of_the_shop_is_final(sqlstate: str) -> None:
     assert classify(sqlstate) is BusinessError
 
 
-@pytest.mark.parametrize("sqlstate", ["22012", "22P02", "23505", "23514", "42501", "42883", "XX000", "P0001"])
+@pytest.mark.parametrize("sqlstate", ["22012", "22P02", "23505", "23514", "XX000", "P0001"])
 def test_what_no_retry_can_mend_is_permanent(sqlstate: str) -> None:
     assert classify(sqlstate) is PermanentError
 

@@ -14,8 +14,8 @@ AS $$
             THEN ROW('OM006', 'currency',
                 format('Sku %s is sold in %s, not in %s.', p_sku, p_variant.currency, p_currency))::shop.problem
         WHEN p_quantity > 1000000
-            THEN ROW('OM007', format('lines[%s].quantity', p_field_no),
-                format('The lines of sku %s add up to more than 1000000; split the order.', p_sku))::shop.problem
+            THEN ROW('OM007', 'lines',
+                'The lines of one sku add up to more than 1000000; split the order.')::shop.problem
     END
 $$;
 

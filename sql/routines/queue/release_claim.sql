@@ -1,0 +1,13 @@
+CREATE OR REPLACE FUNCTION api.release_claim(p_claim_id uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+AS $$
+BEGIN
+    UPDATE claims SET leased_until = NULL WHERE id = p_claim_id;
+    RETURN FOUND;
+END
+$$;
+
+COMMENT ON FUNCTION api.release_claim(uuid) IS
+'Gives back a claim that was not tried, without counting an attempt; false when it is gone.';
