@@ -5,8 +5,11 @@ transaction when their common checksum differs from the one in the comment on sc
 """
 
 import hashlib
+import random
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 from alembic import command, op
@@ -17,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from workers.database import sqlalchemy_url
 from workers.errors import SetupError
 
+Result = TypeVar("Result")
 LOCK = 0x6F726465726D696C  # "ordermil": whoever migrates this database holds this advisory lock
 _PACKAGED = Path(__file__).parent / "_sql"
 SQL = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "sql"
@@ -41,7 +45,7 @@ def migrate(database_url: str, report: Callable[[str], None] = lambda _: None, r
             driver.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
             _upgrade(connection, report, revision)
             _reapply(driver, report)
-            made = driver.execute("SELECT api.ensure_partitions()").fetchone()
+            made = _patiently(driver, lambda: driver.execute("SELECT api.ensure_partitions()").fetchone())
             report(f"partitions made: {made[0] if made else 0}")
     except (DBAPIError, psycopg.Error) as error:
         raise _explain(error) from error
@@ -86,32 +90,72 @@ def _reapply(driver: psycopg.Connection[tuple[str]], report: Callable[[str], Non
     if row and row[0] == wanted:
         report("routines: up to date")
         return
-    with driver.transaction():
-        driver.execute("SET LOCAL check_function_bodies = off")  # files may name one another in any order
-        _drop_views(driver)
-        *files, grants = _reapplied()
-        for path in files:
-            _apply(driver, path)
-        _drop_leftovers(driver)  # before the grants, which write every routine's row
-        _apply(driver, grants)
-        driver.execute(psycopg.sql.SQL("COMMENT ON SCHEMA api IS {}").format(wanted))
+    _patiently(driver, lambda: _apply_all(driver, wanted))
     report(f"routines, triggers, views and grants: {len(_reapplied())} files applied")
 
 
-def _drop_views(driver: psycopg.Connection[tuple[str]]) -> None:
-    for (name,) in driver.execute("SELECT viewname FROM pg_views WHERE schemaname = 'api'").fetchall():
-        driver.execute(psycopg.sql.SQL("DROP VIEW api.{}").format(psycopg.sql.Identifier(name)))
+def _apply_all(driver: psycopg.Connection[tuple[str]], wanted: str) -> None:
+    *files, grants = _reapplied()
+    with driver.transaction():
+        driver.execute("SET LOCAL check_function_bodies = off")  # files may name one another in any order
+        driver.execute("SELECT pg_current_xact_id()")  # what has an older one at the end, no file has made
+        for path in files:
+            _apply_anew(driver, path)
+        _drop_leftovers(driver, files)  # before the grants, which write every routine's row
+        _apply(driver, grants)
+        driver.execute(psycopg.sql.SQL("COMMENT ON SCHEMA api IS {}").format(wanted))
 
 
-def _drop_leftovers(driver: psycopg.Connection[tuple[str]]) -> None:
-    """Drops triggers and routines that no file makes any more: their rows were not written by this transaction."""
+def _apply_anew(driver: psycopg.Connection[tuple[str]], path: Path) -> None:
+    """Applies a file over what stands; only what cannot be replaced in place is dropped first."""
+    try:
+        with driver.transaction():
+            _apply(driver, path)
+    except (psycopg.errors.InvalidFunctionDefinition, psycopg.errors.InvalidTableDefinition):
+        _drop_named(driver, path.stem)
+        _apply(driver, path)
+
+
+def _drop_named(driver: psycopg.Connection[tuple[str]], name: str) -> None:
+    """Drops the routines and the view of this name: a file is named for the one thing that it makes."""
+    query = """
+        SELECT format('DROP ROUTINE %%s', oid::regprocedure) FROM pg_proc
+        WHERE pronamespace IN ('shop'::regnamespace, 'api'::regnamespace) AND proname = %(name)s
+        UNION ALL
+        SELECT format('DROP VIEW api.%%I', viewname) FROM pg_views WHERE schemaname = 'api' AND viewname = %(name)s"""
+    for (statement,) in driver.execute(query, {"name": name}).fetchall():
+        driver.execute(statement.encode())
+
+
+def _patiently(driver: psycopg.Connection[tuple[str]], step: Callable[[], Result]) -> Result:
+    """Does a step that needs locks on busy tables, giving way quickly: orders never queue behind it for long."""
+    driver.execute("SET lock_timeout = '1s'")
+    for attempt in range(30):
+        try:
+            return step()
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            if attempt == 29:
+                raise
+            time.sleep(random.uniform(0.2, 1.0))  # noqa: S311
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _drop_leftovers(driver: psycopg.Connection[tuple[str]], files: list[Path]) -> None:
+    """Drops triggers, routines and views that no file makes any more: their rows are older than this transaction."""
+    known = [path.stem for path in files if path.parent.name == "views"]
+    stale_views = """
+        SELECT format('DROP VIEW api.%%I', viewname) FROM pg_views
+        WHERE schemaname = 'api' AND viewname <> ALL (%s)"""
+    for (statement,) in driver.execute(stale_views, (known,)).fetchall():
+        driver.execute(statement.encode())
     stale_triggers = """
         SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass) FROM pg_trigger
-        WHERE NOT tgisinternal AND tgparentid = 0 AND xmin <> pg_current_xact_id()::xid
+        WHERE NOT tgisinternal AND tgparentid = 0 AND age(xmin) > age(pg_current_xact_id()::xid)
             AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'shop'::regnamespace)"""
     stale_routines = """
         SELECT format('DROP ROUTINE %s', oid::regprocedure) FROM pg_proc
-        WHERE pronamespace IN ('shop'::regnamespace, 'api'::regnamespace) AND xmin <> pg_current_xact_id()::xid"""
+        WHERE pronamespace IN ('shop'::regnamespace, 'api'::regnamespace)
+            AND age(xmin) > age(pg_current_xact_id()::xid)"""
     for query in (stale_triggers, stale_routines):
         for (statement,) in driver.execute(query.encode()).fetchall():
             driver.execute(statement.encode())

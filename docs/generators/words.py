@@ -52,6 +52,7 @@ AREAS: dict[str, dict[str, str]] = {
 INDEXES: dict[str, str] = {
     "request_keys_by_age": "`api.prune`: the oldest keys.",
     "order_queue_by_pool": "`api.claim_orders`: the next orders of a pool.",
+    "claims_that_came_back": "`api.claim_orders`: what is to be tried again; empty when all goes well.",
     "order_allocations_by_expiry": "`api.expire_holds`: the holds that ran out.",
 }
 

@@ -148,7 +148,7 @@ CREATE TABLE shop.stock_movements (
     )
 ) PARTITION BY RANGE (id);
 
--- Unpartitioned, so that a key is unique for ever. fillfactor: pending becomes decided on the same page.
+-- Unpartitioned, so that a key is unique for as long as it is kept. fillfactor: pending becomes decided on the same page.
 CREATE TABLE shop.request_keys (
     key text CONSTRAINT request_keys_pkey PRIMARY KEY,
     kind text NOT NULL,
@@ -180,7 +180,7 @@ CREATE TABLE shop.order_queue (
     claim_id uuid,
     received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT queued_lines_have_quantities CHECK (cardinality(skus) = cardinality(quantities))
-) WITH (fillfactor = 60);
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 -- The order of a pool's queue; claim_id is left out so that claiming is a HOT update.
 CREATE INDEX order_queue_by_pool ON shop.order_queue (pool_id, id);
@@ -194,7 +194,10 @@ CREATE TABLE shop.claims (
     leased_until timestamptz,
     CONSTRAINT claim_is_not_empty CHECK (cardinality(queue_ids) > 0),
     CONSTRAINT attempt_in_range CHECK (attempt BETWEEN 1 AND 1000)
-);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+
+-- For api.claim_orders: what came back. A fresh claim has a lease and is never in it, so it stays small.
+CREATE INDEX claims_that_came_back ON shop.claims (pool_id, (queue_ids[1])) WHERE leased_until IS null;
 
 -- One noun of the language of orders: what a door has validated and a placing routine takes.
 CREATE TYPE shop.order_request AS (
@@ -207,6 +210,7 @@ CREATE TYPE shop.stock_move AS (
     quantity bigint, cause text, order_id uuid, request_key text, reason text
 );
 -- The steps of placing hand these to one another.
+CREATE TYPE shop.stock_key AS (variant_id bigint, location_id integer);
 CREATE TYPE shop.order_head AS (
     ord integer, order_id uuid, key text, customer_id bigint, pool_id integer, pool text, address_id bigint,
     currency text, ordered_at timestamptz, code text, field text, message text

@@ -7,7 +7,9 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA shop, api
 FROM public, ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
 
 GRANT USAGE ON SCHEMA api TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
-GRANT SELECT ON ALL TABLES IN SCHEMA api TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
+GRANT SELECT ON ALL TABLES IN SCHEMA api TO ordermill_worker, ordermill_reader, ordermill_maintainer;
+-- Not dead letters and job runs: they show what others sent, and what PostgreSQL said.
+GRANT SELECT ON api.orders, api.order_lines, api.availability, api.pools, api.queue TO ordermill_app;
 GRANT EXECUTE ON FUNCTION api.order_outcome(text)
 TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
 GRANT EXECUTE ON FUNCTION api.verify(integer), api.partitions_ahead()

@@ -15,7 +15,11 @@ BEGIN
         END IF;
         -- From 16 on, who makes a role may give it out, but is not yet in it.
         IF NOT pg_has_role(current_user, v_role, 'USAGE') THEN
-            EXECUTE format('GRANT %I TO CURRENT_USER', v_role);
+            BEGIN
+                EXECUTE format('GRANT %I TO CURRENT_USER', v_role);
+            EXCEPTION WHEN unique_violation OR internal_error THEN
+                NULL; -- likewise ("tuple concurrently updated" is an internal error)
+            END;
         END IF;
     END LOOP;
     EXECUTE format('GRANT CONNECT, CREATE ON DATABASE %I TO ordermill_owner', current_database());

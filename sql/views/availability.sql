@@ -1,4 +1,4 @@
-CREATE VIEW api.availability AS
+CREATE OR REPLACE VIEW api.availability AS
 SELECT
     v.sku, p.code AS pool, sum(l.available)::bigint AS available, sum(l.held)::bigint AS held,
     sum(l.committed)::bigint AS committed, sum(l.available + l.oversell_cap)::bigint AS can_order,

@@ -1,4 +1,4 @@
-CREATE VIEW api.job_runs AS
+CREATE OR REPLACE VIEW api.job_runs AS
 SELECT DISTINCT ON (job)
     job, slot, state, attempt, started_at, finished_at, result
 FROM shop.job_runs

@@ -1,4 +1,4 @@
-CREATE VIEW api.order_lines AS
+CREATE OR REPLACE VIEW api.order_lines AS
 SELECT
     l.order_id, l.line_no, v.sku, v.title, r.title AS product, g.name AS category,
     coalesce(d.name, g.name) AS department,

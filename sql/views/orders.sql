@@ -1,4 +1,4 @@
-CREATE VIEW api.orders AS
+CREATE OR REPLACE VIEW api.orders AS
 SELECT
     o.id, o.key, c.number AS customer, p.code AS pool, o.status, o.status_reason, o.currency, o.total_amount,
     o.ordered_at, o.created_at

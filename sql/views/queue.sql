@@ -1,4 +1,4 @@
-CREATE VIEW api.queue AS
+CREATE OR REPLACE VIEW api.queue AS
 SELECT
     p.code AS pool, count(q.id) FILTER (WHERE q.claim_id IS NULL) AS waiting, count(q.claim_id) AS claimed,
     min(q.received_at) AS oldest

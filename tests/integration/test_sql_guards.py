@@ -130,7 +130,7 @@ def test_a_movement_of_a_level_that_is_not_there_is_refused_whole(shop: Shop) ->
                WHERE v.sku = 'B' AND l.code = 'E3'"""
         )
 
-    assert caught.value.sqlstate == "OM017"
+    assert caught.value.sqlstate == "OM022"
     assert fingerprint(shop.db) == before
 
 

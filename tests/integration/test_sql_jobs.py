@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from tests.shop import Shop, fingerprint, order
+from workers.database import connect
 
 CLAIM = "SELECT slot, attempt FROM api.claim_job(%s, %s::interval, '1 min')"
 
@@ -105,13 +106,22 @@ def partitions(shop: Shop) -> list[str]:
     )
 
 
-def test_seven_months_of_each_table_are_there_and_making_them_again_makes_none(shop: Shop) -> None:
+def test_the_last_month_this_and_six_ahead_of_each_table_are_there_and_making_them_again_makes_none(shop: Shop) -> None:
     before = partitions(shop)
 
-    assert len(before) == 5 * 7
+    assert len(before) == 5 * 8
     assert shop.value("SELECT api.ensure_partitions()") == 0
     assert shop.value("SELECT api.partitions_ahead()") == 6
     assert partitions(shop) == before
+
+
+def test_partitions_are_made_while_somebody_reads_a_long_report(database_url: str) -> None:
+    with connect(database_url) as reader, connect(database_url) as owner:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM shop.orders, shop.order_lines, shop.stock_movements")
+        owner.execute("SET lock_timeout = '500ms'")
+        assert owner.execute("SELECT api.ensure_partitions(7)").fetchone() == (5,)
+        reader.execute("ROLLBACK")
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
@@ -125,7 +135,7 @@ def test_partitions_are_of_utc_months_in_any_time_zone(shop: Shop, zone: str) ->
             shop.db.execute(f"ALTER TABLE shop.{name} DETACH PARTITION {child}".encode())
             shop.db.execute(f"ALTER TABLE {child} RENAME TO {child.split('.')[1]}_old".encode())
 
-    assert shop.value("SELECT api.ensure_partitions()") == 35
+    assert shop.value("SELECT api.ensure_partitions()") == 40
     assert partitions(shop) == before
 
 
@@ -136,10 +146,10 @@ def test_the_bounds_of_months_meet(shop: Shop) -> None:
     )
     edges = [(bound.split("'")[1], bound.split("'")[3]) for bound in bounds]
 
-    assert len(edges) == 7
+    assert len(edges) == 8
     assert all(before[1] == after[0] for before, after in pairwise(edges))
     first = shop.value(
-        "SELECT shop.uuid7_time(%s) AT TIME ZONE 'UTC' = date_trunc('month', now() AT TIME ZONE 'UTC')", edges[0][0]
+        "SELECT shop.uuid7_time(%s) AT TIME ZONE 'UTC' = date_trunc('month', now() AT TIME ZONE 'UTC')", edges[1][0]
     )
     assert first
 

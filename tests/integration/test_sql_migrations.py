@@ -111,6 +111,9 @@ CHANGES = {
     "a routine that is left over": "CREATE FUNCTION api.place_everything() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
     "a routine with other parameters": "CREATE FUNCTION api.verify(p_table text) RETURNS integer LANGUAGE"
     " sql AS 'SELECT 1'",
+    "a routine with another result": "DROP FUNCTION api.partitions_ahead(); CREATE FUNCTION api.partitions_ahead()"
+    " RETURNS text LANGUAGE sql AS 'SELECT NULL::text'",
+    "a view with other columns": "DROP VIEW api.pools; CREATE VIEW api.pools AS SELECT 1 AS one, 2 AS two",
     "a trigger that is left over": "CREATE FUNCTION shop.old() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"
     " RETURN NULL; END';"
     " CREATE TRIGGER old AFTER INSERT ON shop.orders FOR EACH STATEMENT EXECUTE FUNCTION shop.old()",
@@ -139,6 +142,16 @@ def test_what_differs_is_put_right_when_the_files_changed(database_url: str, cha
     after = describe(database_url)
     for part in before:
         assert after[part] == before[part], part
+
+
+def test_a_view_that_an_analyst_built_on_ours_outlives_a_migration(database_url: str) -> None:
+    with connect(database_url) as hand:
+        hand.execute("CREATE VIEW public.totals AS SELECT pool, sum(total_amount) FROM api.orders GROUP BY pool")
+        hand.execute("COMMENT ON SCHEMA api IS 'an older version'")
+
+        migrate(database_url)
+
+        assert hand.execute("SELECT * FROM public.totals").fetchall() == []
 
 
 def test_a_server_that_is_not_there_is_said_in_one_sentence() -> None:

@@ -178,7 +178,8 @@ def test_the_statements_of_the_plans_are_those_of_the_routines(scratch: Shop) ->
         " UPDATE SKIP LOCKED",
         "a.state = 'held' AND a.expires_at <= clock_timestamp() GROUP BY a.order_id"
         " ORDER BY min(a.expires_at) LIMIT p_limit",
-        "status <> 'pending' AND decided_at < now() - p_keep ORDER BY received_at LIMIT p_limit FOR UPDATE SKIP LOCKED",
+        "WHERE k.received_at < now() - p_keep AND k.status <> 'pending' AND k.decided_at < now() - p_keep",
+        "ORDER BY k.received_at LIMIT p_limit FOR UPDATE SKIP LOCKED",
         "a.order_id = o.id AND a.id BETWEEN o.id AND shop.part_id(o.id, 65535)",
     ):
         assert words in sources, words

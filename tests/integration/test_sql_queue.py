@@ -89,7 +89,7 @@ def test_a_swept_claim_comes_back_in_halves_before_anything_newer(stocked: Shop)
     first, second, third = stocked.claim(), stocked.claim(), stocked.claim()
 
     assert [keys_of(stocked, each) for each in (first, second, third)] == [["a", "b"], ["c"], ["d"]]
-    assert [each and each["attempt"] for each in (first, second, third)] == [2, 2, 1]
+    assert [each and each["attempt"] for each in (first, second, third)] == [1, 1, 1]
     # The drain that was thought dead comes back: it has nothing any more.
     assert stocked.place_claim(late["claim_id"]) == []
     assert stocked.count("orders") == 0
@@ -108,6 +108,7 @@ def test_the_order_that_kills_its_drain_becomes_a_dead_letter_and_the_others_are
 
     assert rounds <= 14
     assert stocked.count("orders") == 19
+    [letter] = stocked.maps("SELECT * FROM api.dead_letters")
     dead = stocked.outcome("poison")
     assert dead == {
         "key": "poison",
@@ -115,9 +116,9 @@ def test_the_order_that_kills_its_drain_becomes_a_dead_letter_and_the_others_are
         "order_id": None,
         "code": "OM090",
         "field": "request",
-        "message": DIED,
+        # What the database said is in the letter, which not every client may read.
+        "message": f"This order could not be placed; the reason is in dead letter {letter['id']}.",
     }
-    [letter] = stocked.maps("SELECT * FROM api.dead_letters")
     assert (letter["key"], letter["source"], letter["code"], letter["reason"]) == ("poison", "sql", "OM090", DIED)
     assert letter["attempts"] >= 3
     assert letter["payload"] | {"ordered_at": None} == typed(order("poison", ("A", 1))) | {

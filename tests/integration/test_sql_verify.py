@@ -84,6 +84,36 @@ DAMAGE: dict[str, tuple[str, str, str]] = {
     "a queued order without its key": (
         "DELETE FROM shop.request_keys WHERE key = 'waiting'", "a_queued_order_has_its_key", "waiting"),
     "a lost claim": ("DELETE FROM shop.claims", "a_claimed_order_has_its_claim", "queued"),
+    "an allocation of another order": (
+        f"UPDATE shop.order_allocations SET order_id = (SELECT id FROM shop.orders WHERE key = 'held')"
+        f" WHERE order_id = {OF_PLACED} AND quantity = 2",
+        "line_is_allocated_whole", "line 1"),
+    "an allocation in another pool": (
+        "UPDATE shop.order_allocations SET location_id = (SELECT id FROM shop.locations WHERE code = 'W1')"
+        " WHERE quantity = 2;"
+        " UPDATE shop.stock_movements SET to_location_id = (SELECT id FROM shop.locations WHERE code = 'W1')"
+        " WHERE cause = 'order.placed' AND quantity = 2;"
+        " UPDATE shop.stock_levels SET committed = 0 WHERE committed = 2; INSERT INTO shop.stock_levels (variant_id,"
+        " location_id, committed) SELECT v.id, l.id, 2 FROM shop.product_variants AS v, shop.locations AS l"
+        " WHERE v.sku = 'A' AND l.code = 'W1'",
+        "allocation_is_of_its_order", "allocation 1"),
+    "a movement of no order": (
+        f"UPDATE shop.stock_movements SET order_id = shop.uuid7() WHERE order_id = {OF_PLACED} AND quantity = 2",
+        "movement_is_of_something", "movement 2"),
+    "a movement of an unknown variant": (
+        "INSERT INTO shop.stock_movements (id, variant_id, from_account, to_account, quantity, cause)"
+        " VALUES (shop.uuid7_floor(now()), 999999, 'supplier', 'customer', 1, 'bug')",
+        "movement_is_of_something", "movement floor"),
+    "an order whose movements are of another cause": (
+        f"UPDATE shop.stock_movements SET order_id = NULL, cause = 'adjust' WHERE order_id = {OF_PLACED}"
+        " AND quantity = 2",
+        "allocation_is_its_movements", "order"),
+    "a claim without its orders": (
+        "UPDATE shop.order_queue SET claim_id = NULL WHERE key = 'queued'", "a_claim_has_its_orders", "claim"),
+    "a gap in the partitions": (
+        "DO $$ BEGIN EXECUTE 'DROP TABLE shop.stock_movements' || to_char(now() AT TIME ZONE 'UTC'"
+        " + interval '1 month', '_YYYY_MM'); END $$",
+        "partitions_ahead", "shop"),
     "fewer partitions": (
         "DO $$ DECLARE v text; BEGIN FOR v IN SELECT oid::regclass FROM pg_class WHERE relispartition AND relkind = 'r'"
         " AND relname LIKE 'stock\\_movements%' ORDER BY relname DESC LIMIT 4 LOOP EXECUTE 'DROP TABLE ' ||"
@@ -100,6 +130,10 @@ def entry_of(shop: Shop, said: str) -> str:
         "order": "SELECT %s::text",
         "line 1": "SELECT shop.part_id(%s, 1)::text",
         "line 2": "SELECT shop.part_id(%s, 2)::text",
+        "allocation 1": "SELECT id::text FROM shop.order_allocations WHERE order_id = %s AND quantity = 2",
+        "movement 2": "SELECT id::text FROM shop.stock_movements WHERE order_id = %s AND quantity = 2",
+        "movement floor": "SELECT shop.uuid7_floor(now())::text FROM (SELECT %s::uuid) AS unused",
+        "claim": "SELECT id::text FROM shop.claims CROSS JOIN (SELECT %s::uuid) AS unused",
     }
     return str(shop.value(ids[said], placed)) if said in ids else said
 

@@ -16,11 +16,13 @@ BEGIN
     FOREACH v_table IN ARRAY partitioned_tables() LOOP
         FOR v_month IN
             SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => m)
-            FROM generate_series(0, p_ahead) AS m
+            FROM generate_series(-1, p_ahead) AS m
         LOOP
             v_name := v_table || to_char(v_month, '_YYYY_MM');
             IF to_regclass('shop.' || v_name) IS NULL THEN
-                EXECUTE format('CREATE TABLE shop.%I PARTITION OF shop.%I FOR VALUES FROM (%L) TO (%L)',
+                -- Made apart and attached: that lets readers and short writers of the table go on.
+                EXECUTE format('CREATE TABLE shop.%I (LIKE shop.%I INCLUDING ALL)', v_name, v_table);
+                EXECUTE format('ALTER TABLE shop.%2$I ATTACH PARTITION shop.%1$I FOR VALUES FROM (%3$L) TO (%4$L)',
                     v_name, v_table, shop.uuid7_floor(v_month AT TIME ZONE 'UTC'),
                     shop.uuid7_floor((v_month + interval '1 month') AT TIME ZONE 'UTC'));
                 v_made := v_made + 1;
@@ -31,4 +33,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.ensure_partitions(integer) IS 'Makes the partitions of this month and of the months ahead, and gives how many it made. Harmless to repeat.';
+COMMENT ON FUNCTION api.ensure_partitions(integer) IS 'Makes the partitions of the last month (a clock may step back), this month and the months ahead, and gives how many it made. Harmless to repeat.';

@@ -12,13 +12,17 @@ BEGIN
     END IF;
     -- A pending key is never old enough to lose, nor one that was decided late.
     WITH old AS (
-        SELECT key FROM request_keys WHERE received_at < now() - p_keep AND status <> 'pending' AND decided_at < now() - p_keep
-        ORDER BY received_at LIMIT p_limit FOR UPDATE SKIP LOCKED
+        SELECT k.key FROM request_keys AS k
+        WHERE k.received_at < now() - p_keep AND k.status <> 'pending' AND k.decided_at < now() - p_keep
+            -- Decided by the other door while it waits in the queue: the drain must still find the answer.
+            AND NOT EXISTS (SELECT FROM order_queue AS q WHERE q.key = k.key)
+        ORDER BY k.received_at LIMIT p_limit FOR UPDATE SKIP LOCKED
     )
     DELETE FROM request_keys AS k USING old WHERE k.key = old.key;
     GET DIAGNOSTICS v_keys = ROW_COUNT;
     WITH old AS (
-        SELECT job, slot FROM job_runs WHERE state <> 'running' AND finished_at < now() - interval '7 days'
+        SELECT job, slot FROM job_runs 
+        WHERE coalesce(finished_at, leased_until) < now() - interval '7 days'
         ORDER BY job, slot LIMIT p_limit FOR UPDATE SKIP LOCKED
     )
     DELETE FROM job_runs AS r USING old WHERE r.job = old.job AND r.slot = old.slot;

@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION shop.choose_orders(
-    p_heads shop.order_head[], p_demand shop.order_demand[]
+    p_heads shop.order_head[], p_demand shop.order_demand[], p_locked shop.stock_key[]
 ) RETURNS shop.order_head[]
 LANGUAGE plpgsql STABLE
 SET search_path = shop, pg_temp
@@ -16,14 +16,17 @@ BEGIN
     SELECT array_agg(supply ORDER BY variant_id, pool_id), jsonb_object_agg(variant_id || ':' || pool_id, i)
     INTO v_left, v_short
     FROM (
-        SELECT d.variant_id, d.pool_id, s.supply, row_number() OVER (ORDER BY d.variant_id, d.pool_id) AS i
+        SELECT d.variant_id, d.pool_id, coalesce(s.supply, 0) AS supply,
+            row_number() OVER (ORDER BY d.variant_id, d.pool_id) AS i
         FROM (SELECT variant_id, pool_id, sum(quantity) AS demand FROM unnest(p_demand) GROUP BY 1, 2) AS d
-        CROSS JOIN LATERAL (
-            SELECT coalesce(sum(l.available + l.oversell_cap), 0) AS supply
-            FROM locations AS p JOIN stock_levels AS l ON l.location_id = p.id AND l.variant_id = d.variant_id
-            WHERE p.pool_id = d.pool_id
-        ) AS s
-        WHERE d.demand > s.supply
+        LEFT JOIN (
+            SELECT k.variant_id, p.pool_id, sum(l.available + l.oversell_cap) AS supply
+            FROM unnest(p_locked) AS k
+            JOIN stock_levels AS l ON l.variant_id = k.variant_id AND l.location_id = k.location_id
+            JOIN locations AS p ON p.id = k.location_id
+            GROUP BY k.variant_id, p.pool_id
+        ) AS s ON s.variant_id = d.variant_id AND s.pool_id = d.pool_id
+        WHERE d.demand > coalesce(s.supply, 0)
     ) AS short;
     IF v_left IS NULL THEN
         RETURN v_heads;
@@ -56,5 +59,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.choose_orders(shop.order_head[], shop.order_demand[]) IS
+COMMENT ON FUNCTION shop.choose_orders(shop.order_head[], shop.order_demand[], shop.stock_key[]) IS
 'Decides, in queue order and over locked levels, which orders can be served whole; the others get OM001 and the line that failed.';

@@ -1,5 +1,6 @@
 CREATE OR REPLACE FUNCTION shop.decide_orders(
-    p_requests shop.order_request[], p_kind text, p_status text, p_expires_at timestamptz
+    p_requests shop.order_request[], p_kind text, p_status text, p_expires_at timestamptz,
+    p_terms text DEFAULT ''
 ) RETURNS SETOF jsonb
 LANGUAGE plpgsql VOLATILE ROWS 100
 SET search_path = shop, pg_temp
@@ -9,23 +10,24 @@ DECLARE
     v_known jsonb[];
     v_heads order_head[];
     v_demand order_demand[];
+    v_locked stock_key[];
 BEGIN
     IF coalesce(cardinality(p_requests), 0) = 0 THEN
         RETURN;
     END IF;
-    v_known := take_order_keys(p_requests, p_kind);
+    v_known := take_order_keys(p_requests, p_kind, p_terms);
     v_heads := resolve_heads(p_requests, v_known);
     v_demand := resolve_lines(p_requests, v_heads);
     v_heads := check_catalog(v_heads, v_demand);
     v_demand := demand_of_good(v_heads, v_demand);
     IF cardinality(v_demand) > 0 THEN
         -- Separate statements on purpose: after the lock, each reads what the last holder committed.
-        PERFORM lock_stock(array_agg(d.variant_id), array_agg(l.id))
+        SELECT lock_stock(array_agg(d.variant_id), array_agg(l.id)) INTO v_locked
         FROM unnest(v_demand) AS d JOIN locations AS l ON l.pool_id = d.pool_id;
-        v_heads := choose_orders(v_heads, v_demand);
+        v_heads := choose_orders(v_heads, v_demand, v_locked);
         v_demand := demand_of_good(v_heads, v_demand);
         IF cardinality(v_demand) > 0 THEN
-            PERFORM write_orders(array_agg(h), v_demand, split_demand(v_demand), p_status, p_expires_at)
+            PERFORM write_orders(array_agg(h), v_demand, split_demand(v_demand, v_locked), p_status, p_expires_at)
             FROM unnest(v_heads) AS h WHERE h.code IS NULL;
         END IF;
     END IF;
@@ -47,5 +49,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.decide_orders(shop.order_request[], text, text, timestamptz) IS
+COMMENT ON FUNCTION shop.decide_orders(shop.order_request[], text, text, timestamptz, text) IS
 'Decides a batch in one transaction, first come first served, set by set: keys, names, stock, then all writes. One bad order never fails the others. Gives an outcome each, in order.';

@@ -20,7 +20,8 @@ BEGIN
     -- and may come back corrected under the same key.
     v_held := ARRAY(SELECT decide_orders(ARRAY(
         SELECT as_request(r) FROM jsonb_array_elements(v_requests) WITH ORDINALITY AS u (r, n)
-        WHERE (v_problems[n]).code IS NULL ORDER BY n), 'order.hold', 'held', clock_timestamp() + p_hold_for));
+        WHERE (v_problems[n]).code IS NULL ORDER BY n), 'order.hold', 'held', clock_timestamp() + p_hold_for,
+        ' for ' || extract(epoch FROM p_hold_for)));
     FOR i IN 1 .. jsonb_array_length(v_requests) LOOP
         IF (v_problems[i]).code IS NULL THEN
             v_good := v_good + 1;

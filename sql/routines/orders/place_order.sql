@@ -9,6 +9,7 @@ DECLARE
     v_known request_keys;
     v_head order_head;
     v_lines order_demand[];
+    v_locked stock_key[];
     v_shares order_share[];
     v_problems problem[];
     v_problem problem;
@@ -40,9 +41,9 @@ BEGIN
         LEFT JOIN product_variants AS v ON v.sku = l.sku;
         v_problem := v_problems[1];
         IF v_problem.code IS NULL THEN
-            PERFORM lock_stock(array_agg(d.variant_id), array_agg(p.id))
+            SELECT lock_stock(array_agg(d.variant_id), array_agg(p.id)) INTO v_locked
             FROM unnest(v_lines) AS d JOIN locations AS p ON p.pool_id = v_head.pool_id;
-            v_shares := split_line(v_lines, v_head.pool_id);
+            v_shares := split_line(v_lines, v_locked);
             SELECT 'OM001', format('lines[%s].quantity', d.field_no),
                 insufficient_stock(coalesce(s.quantity, 0)::bigint, d.quantity, d.sku, v_head.pool)
             INTO v_problem

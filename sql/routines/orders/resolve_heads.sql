@@ -16,8 +16,8 @@ BEGIN
                     WHEN p.id IS NULL THEN ROW('OM004', 'pool', format('There is no pool %s.', r.pool))::problem
                     WHEN r.currency IS NOT NULL AND u.code IS NULL
                         THEN ROW('OM005', 'currency', format('%s is no currency known here.', r.currency))::problem
-                    WHEN r.ordered_at > now() + interval '1 day'
-                        THEN ROW('OM019', 'ordered_at', 'An order cannot come from the future; give a time up to now.')::problem
+                    WHEN r.ordered_at NOT BETWEEN '1970-01-01 00:00Z' AND now() + interval '1 day' THEN ROW('OM019', 'ordered_at',
+                        'An order is from 1970 or later and not from the future; give a time up to now.')::problem
                     WHEN r.ship_to IS NOT NULL AND a.id IS NULL THEN ROW('OM018', 'ship_to',
                         format('Customer %s has no address %s.', r.customer, r.ship_to))::problem
                 END AS problem

@@ -1,4 +1,5 @@
-CREATE OR REPLACE FUNCTION shop.take_order_keys(p_requests shop.order_request[], p_kind text) RETURNS jsonb[]
+CREATE OR REPLACE FUNCTION shop.take_order_keys(p_requests shop.order_request[], p_kind text, p_terms text)
+RETURNS jsonb[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
@@ -9,7 +10,7 @@ DECLARE
     v_taken integer;
     v_known jsonb[];
 BEGIN
-    SELECT array_agg(r.key ORDER BY n), array_agg(request_hash(p_kind, ROW(
+    SELECT array_agg(r.key ORDER BY n), array_agg(request_hash(p_kind || p_terms, ROW(
         r.key, r.customer, r.pool, r.currency, r.ordered_at, r.ship_to, r.skus, r.quantities)::order_request) ORDER BY n)
     INTO v_keys, v_hashes
     FROM unnest(p_requests) WITH ORDINALITY AS r (key, customer, pool, currency, ordered_at, ship_to, skus, quantities, n);
@@ -32,7 +33,7 @@ BEGIN
     END ORDER BY k.n) INTO v_known
     FROM (
         SELECT key, hash, n, row_number() OVER w AS twin, first_value(n) OVER w AS first
-        FROM unnest(v_keys, v_hashes) WITH ORDINALITY AS u (key, hash, n) WINDOW w AS (PARTITION BY key ORDER BY n)
+        FROM unnest(v_keys, v_hashes) WITH ORDINALITY AS u (key, hash, n) WINDOW w AS (PARTITION BY key, hash ORDER BY n)
     ) AS k
     JOIN request_keys AS s ON s.key = k.key;
     IF coalesce(cardinality(v_known), 0) < cardinality(v_keys) THEN
@@ -42,5 +43,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.take_order_keys(shop.order_request[], text) IS
+COMMENT ON FUNCTION shop.take_order_keys(shop.order_request[], text, text) IS
 'Takes and locks the keys of a batch; for each request NULL when it is to be decided now, else its stored outcome, a conflict, or the place of its twin in the batch.';

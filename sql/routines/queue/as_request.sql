@@ -5,7 +5,7 @@ AS $$
     SELECT ROW(
         p_request ->> 'key', p_request ->> 'customer', p_request ->> 'pool', p_request ->> 'currency',
         (p_request ->> 'ordered_at')::timestamptz, p_request ->> 'ship_to',
-        array_agg(l ->> 'sku' ORDER BY n), array_agg((l ->> 'quantity')::integer ORDER BY n)
+        array_agg(l ->> 'sku' ORDER BY n), array_agg((l ->> 'quantity')::numeric::integer ORDER BY n)
     )::order_request
     FROM jsonb_array_elements(p_request -> 'lines') WITH ORDINALITY AS lines (l, n)
 $$;

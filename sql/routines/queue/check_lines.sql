@@ -31,8 +31,9 @@ BEGIN
             RETURN ('OM013', v_name || '.sku', v_problem)::problem;
         END IF;
         IF jsonb_typeof(v_line -> 'quantity') IS DISTINCT FROM 'number'
-            OR (v_line ->> 'quantity') !~ '^-?[0-9]+$'
             OR (v_line -> 'quantity') NOT BETWEEN '1' AND '1000000'
+            -- By value: 2.0 and 2e0 are how some languages write 2.
+            OR (v_line ->> 'quantity')::numeric % 1 <> 0
         THEN
             RETURN ('OM007', v_name || '.quantity', format('Give a whole number from 1 to 1000000, not %s.',
                 left(coalesce(replace((v_line -> 'quantity')::text, U&'\FDD0', ''), 'nothing'), 40)))::problem;
@@ -40,7 +41,7 @@ BEGIN
     END LOOP;
     -- One line a variant: a duplicate is added to its first.
     SELECT sum(q) INTO v_sum
-    FROM (SELECT sum((l ->> 'quantity')::bigint) AS q FROM jsonb_array_elements(p_lines) AS l GROUP BY l ->> 'sku') AS s
+    FROM (SELECT sum((l ->> 'quantity')::numeric) AS q FROM jsonb_array_elements(p_lines) AS l GROUP BY l ->> 'sku') AS s
     WHERE q > 1000000;
     IF v_sum IS NOT NULL THEN
         RETURN ('OM007', 'lines', 'The lines of one sku add up to more than 1000000; split the order.')::problem;

@@ -10,4 +10,4 @@ END
 $$;
 
 COMMENT ON FUNCTION api.release_claim(uuid) IS
-'Gives back a claim that was not tried, without counting an attempt; false when it is gone.';
+'Gives back a claim without counting an attempt, where what stopped it was not its orders'' fault: a lock, an outage, a broken deployment; false when it is gone.';

@@ -15,11 +15,12 @@ BEGIN
     END IF;
     v_half := (cardinality(v_claim.queue_ids) + 1) / 2;
     IF cardinality(v_claim.queue_ids) > 1 THEN
-        -- Halves lead to the one order that kills in a few steps; the others are placed on the way.
+        -- Halves lead to the one order that kills in a few steps; the others are placed on the way. Only tries made
+        -- alone count: an order must not die at its first for what its neighbours did.
         WITH halves AS (
             INSERT INTO claims (id, pool_id, queue_ids, attempt)
-            VALUES (shop.uuid7(), v_claim.pool_id, v_claim.queue_ids[:v_half], v_claim.attempt + 1),
-                (shop.uuid7(), v_claim.pool_id, v_claim.queue_ids[v_half + 1:], v_claim.attempt + 1)
+            VALUES (shop.uuid7(), v_claim.pool_id, v_claim.queue_ids[:v_half], 1),
+                (shop.uuid7(), v_claim.pool_id, v_claim.queue_ids[v_half + 1:], 1)
             RETURNING id, queue_ids
         )
         UPDATE order_queue AS q SET claim_id = h.id FROM halves AS h WHERE q.id = ANY (h.queue_ids);
@@ -39,4 +40,4 @@ END
 $$;
 
 COMMENT ON FUNCTION api.return_claim(uuid, integer, text, text) IS
-'Gives back a claim that failed, with one more attempt: in halves, then alone, and at the last attempt its one order becomes a dead letter. Says which: halved, returned, dead; gone when somebody else has it.';
+'Gives back a claim that failed: in halves, uncounted; one order alone with one more attempt, and at the last it becomes a dead letter. Says which: halved, returned, dead; gone when somebody else has it.';

@@ -10,6 +10,7 @@ DECLARE
     v_typed order_request[] := '{}';
     v_refused jsonb[];
 BEGIN
+    p_requests := ARRAY(SELECT t FROM unnest(p_requests) WITH ORDINALITY AS r (t, n) ORDER BY n); -- counted from 1
     -- One subtransaction for all that can be read; one each only when something cannot.
     BEGIN
         v_parsed := p_requests::jsonb[];
@@ -23,7 +24,12 @@ BEGIN
         IF v_problem.code IS NULL THEN
             v_typed := v_typed || as_request(v_request);
             IF NOT EXISTS (SELECT FROM pools WHERE code = v_typed[i].pool) THEN
-                v_problem := ('OM004', 'pool', format('There is no pool %s.', v_typed[i].pool))::problem;
+                -- The queue is by pool, so this is said now; in the order in which placing would say it.
+                IF EXISTS (SELECT FROM customers WHERE number = v_typed[i].customer) THEN
+                    v_problem := ('OM004', 'pool', format('There is no pool %s.', v_typed[i].pool))::problem;
+                ELSE
+                    v_problem := ('OM003', 'customer', format('There is no customer %s.', v_typed[i].customer))::problem;
+                END IF;
             END IF;
         ELSE
             v_typed := v_typed || NULL::order_request;

@@ -57,7 +57,7 @@ BEGIN
     SELECT (SELECT count(*) FROM deltas), (SELECT count(*) FROM levels) INTO v_touched, v_changed;
     IF v_touched <> v_changed THEN
         RAISE EXCEPTION 'a movement names a variant and location that have no stock level'
-            USING ERRCODE = 'OM017', HINT = 'Receive stock there first.';
+            USING ERRCODE = 'OM022', HINT = 'Receive stock there first.';
     END IF;
     RETURN cardinality(p_moves);
 END

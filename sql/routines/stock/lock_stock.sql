@@ -1,22 +1,22 @@
-CREATE OR REPLACE FUNCTION shop.lock_stock(p_variant_ids bigint[], p_location_ids integer[]) RETURNS integer
+CREATE OR REPLACE FUNCTION shop.lock_stock(p_variant_ids bigint[], p_location_ids integer[]) RETURNS shop.stock_key[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
-DECLARE
-    v_locked integer;
 BEGIN
     -- One order for everybody, sorted below the lock, is what keeps two baskets from deadlocking.
     -- NO KEY UPDATE lets foreign keys to these rows pass.
-    PERFORM FROM stock_levels AS l
-    JOIN (SELECT DISTINCT v, p FROM unnest(p_variant_ids, p_location_ids) AS u (v, p)) AS w
-        ON l.variant_id = w.v AND l.location_id = w.p
-    ORDER BY l.variant_id, l.location_id
-    FOR NO KEY UPDATE OF l;
-    GET DIAGNOSTICS v_locked = ROW_COUNT;
-    RETURN v_locked;
+    RETURN (
+        SELECT coalesce(array_agg(ROW(variant_id, location_id)::stock_key), '{}')
+        FROM (
+            SELECT l.variant_id, l.location_id FROM stock_levels AS l
+            JOIN (SELECT DISTINCT v, p FROM unnest(p_variant_ids, p_location_ids) AS u (v, p)) AS w
+                ON l.variant_id = w.v AND l.location_id = w.p
+            ORDER BY l.variant_id, l.location_id
+            FOR NO KEY UPDATE OF l
+        ) AS locked);
 END
 $$;
 
 COMMENT ON FUNCTION shop.lock_stock(bigint[], integer[]) IS
-'Locks the levels of these (variant, location) pairs in the one global order and gives how many there are. Once a transaction, before any level is read.';
+'Locks the levels of these (variant, location) pairs in the one global order and gives those that are there. Once a transaction, before any level is read; read no others, for a level made since is not locked.';

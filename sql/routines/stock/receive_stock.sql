@@ -23,7 +23,7 @@ BEGIN
     END IF;
     SELECT id INTO v_location FROM locations WHERE code = p_location;
     SELECT array_agg(v.id), array_agg(v_location), array_agg(l.quantity) INTO v_variants, v_places, v_quantities
-    FROM (SELECT r ->> 'sku' AS sku, sum((r ->> 'quantity')::bigint) AS quantity
+    FROM (SELECT r ->> 'sku' AS sku, sum((r ->> 'quantity')::numeric) AS quantity
         FROM jsonb_array_elements(p_lines) AS r GROUP BY 1) AS l
     JOIN product_variants AS v ON v.sku = l.sku;
     PERFORM ensure_levels(v_variants, v_places);

@@ -9,6 +9,7 @@ BEGIN
     SELECT * FROM (
         SELECT * FROM verify_levels()
         UNION ALL SELECT * FROM verify_allocations()
+        UNION ALL SELECT * FROM verify_movements()
         UNION ALL SELECT * FROM verify_orders()
         UNION ALL SELECT * FROM verify_history()
         UNION ALL SELECT * FROM verify_keys()

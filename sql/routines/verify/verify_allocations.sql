@@ -22,18 +22,30 @@ AS $$
             jsonb_build_object('expected', n.quantity, 'found', a.quantity, 'states', a.states, 'order', o.status) AS detail
         FROM order_lines AS n
         FULL JOIN (
-            SELECT line_id, sum(quantity) AS quantity, array_agg(DISTINCT state) AS states, min(variant_id) AS variant_id,
-                count(DISTINCT variant_id) AS variants
+            SELECT line_id, sum(quantity) AS quantity, array_agg(DISTINCT state) AS states,
+                min(variant_id) AS variant_id, count(DISTINCT variant_id) AS variants,
+                array_agg(DISTINCT order_id) AS orders
             FROM order_allocations GROUP BY line_id
         ) AS a ON a.line_id = n.id
         LEFT JOIN orders AS o ON o.id = n.order_id
         WHERE n.quantity IS DISTINCT FROM a.quantity OR n.variant_id <> a.variant_id OR a.variants > 1
+            OR a.orders <> ARRAY[n.order_id] OR n.id NOT BETWEEN n.order_id AND shop.part_id(n.order_id, 65535)
             OR a.states IS DISTINCT FROM CASE o.status
                 WHEN 'held' THEN '{held}'::text[] WHEN 'placed' THEN '{committed}' WHEN 'cancelled' THEN '{released}'
                 WHEN 'expired' THEN '{released}' WHEN 'completed' THEN '{fulfilled}' ELSE a.states END
         ORDER BY 2
     )
-    SELECT * FROM by_level UNION ALL SELECT * FROM by_line
+    , elsewhere AS (
+        SELECT 'allocation_is_of_its_order' AS check_name, a.id::text AS entry, jsonb_build_object(
+            'order', a.order_id, 'location', l.code) AS detail
+        FROM order_allocations AS a
+        LEFT JOIN orders AS o ON o.id = a.order_id
+        LEFT JOIN locations AS l ON l.id = a.location_id
+        WHERE o.id IS NULL OR l.pool_id IS DISTINCT FROM o.pool_id
+            OR a.id NOT BETWEEN a.order_id AND shop.part_id(a.order_id, 65535)
+        ORDER BY a.id
+    )
+    SELECT * FROM by_level UNION ALL SELECT * FROM by_line UNION ALL SELECT * FROM elsewhere
 $$;
 
 COMMENT ON FUNCTION shop.verify_allocations() IS

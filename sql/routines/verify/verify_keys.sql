@@ -11,12 +11,12 @@ AS $$
         FROM answered AS a LEFT JOIN orders AS o ON o.id = a.order_id AND o.key = a.key
         WHERE o.id IS NULL ORDER BY a.key
     ), without_key AS (
-        -- A key is kept for at least a day; an older order may have outlived its key.
+        -- A key is kept for at least a day; an older order may have outlived its key, and the key be in use again.
         SELECT 'an_order_has_its_key' AS check_name, o.id::text AS entry, jsonb_build_object(
             'key', o.key, 'found', k.status) AS detail
         FROM orders AS o LEFT JOIN request_keys AS k ON k.key = o.key
         WHERE (k.answer ->> 'order_id')::uuid IS DISTINCT FROM o.id
-            AND (k.key IS NOT NULL OR o.created_at > now() - interval '1 day')
+            AND o.created_at > coalesce(k.received_at - interval '1 hour', now() - interval '1 day')
         ORDER BY o.id
     ), dead AS (
         SELECT 'a_dead_key_has_its_letter' AS check_name, k.key AS entry, k.answer AS detail

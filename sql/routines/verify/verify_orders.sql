@@ -12,8 +12,14 @@ AS $$
         WHERE o.total_amount IS DISTINCT FROM t.amount OR t.lines <> t.variants
         ORDER BY o.id
     ), by_key AS (
+        -- Within a day: a key is kept at least that long; pruned, it may be used again.
         SELECT 'a_key_has_one_order' AS check_name, key AS entry, jsonb_build_object('orders', array_agg(id)) AS detail
-        FROM orders GROUP BY key HAVING count(*) > 1 ORDER BY key
+        FROM (
+            SELECT key, id, created_at - lag(created_at) OVER w < interval '1 day'
+                OR lead(created_at) OVER w - created_at < interval '1 day' AS again
+            FROM orders WINDOW w AS (PARTITION BY key ORDER BY created_at)
+        ) AS near
+        WHERE again GROUP BY key ORDER BY key
     )
     SELECT * FROM by_total UNION ALL SELECT * FROM by_key
 $$;
