@@ -1,22 +1,26 @@
 """The timetable: which job, how often, on which queue. No logic.
 
 Each job gets its cadence and claims the slot of it that is nearest, so that two beats, or a beat that was away, still
-give one successful run a slot. A job that waited longer than its cadence expires: a backlog of ticks cannot pile up.
+give one successful run a slot. A job that waited longer than its tick expires: a backlog of ticks cannot pile up.
+
+Hourly and daily jobs tick more often than their slots come, so that a run that failed is tried again soon; the other
+ticks find the slot taken. A slot can be claimed from half a cadence ahead: the one of 10:00 is taken at 9:30, and the
+daily one of 00:00 UTC at noon of the day before. Only how often a job succeeds matters, not the hour.
 """
 
 from typing import Any
 
-from celery.schedules import crontab
-
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+LONGEST_TICK = 5 * MINUTE
 
 
-def _every(task: str, cadence: float, when: crontab | None = None) -> dict[str, Any]:
+def _every(task: str, cadence: float) -> dict[str, Any]:
+    tick = min(cadence, LONGEST_TICK)
     return {
         "task": task,
-        "schedule": when or cadence,
+        "schedule": tick,
         "kwargs": {"cadence": cadence},
-        "options": {"queue": "maintenance", "expires": cadence},
+        "options": {"queue": "maintenance", "expires": tick},
     }
 
 
@@ -25,7 +29,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "drain": {"task": "orders.drain", "schedule": 5.0, "options": {"queue": "maintenance", "expires": 5.0}},
     "sweep": _every("orders.sweep", 10.0),
     "expire-holds": _every("maintenance.expire_holds", 15.0),
-    "ensure-partitions": _every("maintenance.ensure_partitions", HOUR, crontab(minute="3")),
-    "prune": _every("maintenance.prune", HOUR, crontab(minute="33")),
-    "verify": _every("maintenance.verify", DAY, crontab(hour="0", minute="13")),
+    "ensure-partitions": _every("maintenance.ensure_partitions", HOUR),
+    "prune": _every("maintenance.prune", HOUR),
+    "verify": _every("maintenance.verify", DAY),
 }

@@ -31,7 +31,7 @@ def prune(cadence: float | None = None) -> dict[str, Any]:
     return run_job(
         "maintenance.prune",
         cadence,
-        lease=900,
+        lease=300,
         work=lambda session: {"pruned": repeat(session, "api.prune", keep, 1000)},
     )
 
@@ -58,4 +58,5 @@ def verify(cadence: float | None = None) -> dict[str, Any]:
             raise OrdermillError(f"verify: {first['check_name']}: {first['entry']}: {first['detail']}")
         return {"verify": "clean"}
 
-    return run_job("maintenance.verify", cadence, lease=900, work=work)
+    # One statement, so no longer than ORDERMILL_JOB_STATEMENT_TIMEOUT_MS.
+    return run_job("maintenance.verify", cadence, lease=get_settings().job_statement_timeout_ms / 1000 + 30, work=work)

@@ -5,10 +5,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from tasks.commands import run_command
-from tasks.payloads import CancelRequest, OrderRequest
+from tasks.payloads import CancelRequest, OrderRequest, fits_as_key, refused_key
 from workers.app import app
 from workers.base_task import CommandTask, JobTask, as_text, payload_of
-from workers.database import Jsonb, call, call_one
+from workers.database import Jsonb, call, call_one, holdable
 from workers.drain import drain as drain_pools
 from workers.errors import BusinessError, PermanentError
 from workers.jobs import repeat, run_job
@@ -33,6 +33,8 @@ def place_many(self: CommandTask, *args: Any, **kwargs: Any) -> list[Outcome]:
     payload, limit = payload_of(args, kwargs), get_settings().place_many_limit
     if not isinstance(payload, list) or len(payload) > limit:
         reason = f"Give one list of at most {limit} orders."
+        if not fits_as_key(self.request.id):
+            return [refused_key()]
         asked = (self.request.id, "orders.place_many", as_text(payload), "OM009", "orders", reason)
         return [call_one("api.refuse_command", *asked)]
     requests = [read_order(each, f"{self.request.id}:{place}") for place, each in enumerate(payload)]
@@ -68,7 +70,10 @@ def drain(seconds: float | None = None) -> dict[str, int] | None:
 
 @app.task(name="orders.sweep", base=JobTask)
 def sweep(cadence: float | None = None) -> dict[str, Any]:
-    """Takes back claims whose drain died, and places what is left, from the oldest, where no drain is at work."""
+    """Takes back claims whose drain died, and places what is left, from the oldest, where no drain is at work.
+
+    What has waited for long is placed also where a drain holds the pool: it may stand still.
+    """
     settings = get_settings()
     swept = run_job(
         "orders.sweep",
@@ -77,7 +82,8 @@ def sweep(cadence: float | None = None) -> dict[str, Any]:
         work=lambda session: {"swept": repeat(session, "api.sweep_claims", 100, settings.claim_attempts)},
     )
     if "skipped" not in swept:
-        swept["drained"] = drain_pools(settings, 0)
+        swept["drained"] = drain_pools(settings, settings.drain_seconds, until_empty=True)
+        swept["late"] = drain_pools(settings, settings.drain_seconds, until_empty=True, late=True)
     return swept
 
 
@@ -87,7 +93,7 @@ def read_order(payload: Any, task_id: str) -> Outcome:
         return OrderRequest.model_validate(payload).typed(task_id)
     except ValidationError:
         # The database names the field, in the same words as at the SQL door, and has the last word.
-        checked: Outcome = call_one("api.check_request", as_text(payload), task_id)
+        checked: Outcome = call_one("api.check_request", as_text(payload), holdable(task_id))
         request: Outcome = checked.get("request", checked)
         return request
 

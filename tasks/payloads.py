@@ -8,12 +8,22 @@ from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 Name = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=200, pattern="^[^\\x00-\\x1f\\x7f\ufdd0]*$")
 ]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+NAME = TypeAdapter[str](Name)
 
 
 def _exists(value: str) -> str:
@@ -77,9 +87,9 @@ class OrderRequest(Payload):
     lines: Annotated[list[OrderLine], Field(min_length=1, max_length=500), AfterValidator(_adds_up)]
 
     def typed(self, default_key: str) -> dict[str, Any]:
-        """The values that the placing routines take."""
+        """The values that the placing routines take; raises `ValidationError` when the default cannot be a key."""
         return {
-            "key": self.key or default_key,
+            "key": self.key or NAME.validate_python(default_key),
             "customer": self.customer,
             "pool": self.pool,
             "currency": self.currency,
@@ -133,6 +143,27 @@ class TransferRequest(Payload):
     target: Annotated[Name, Field(alias="to")]
     quantity: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
     in_transit: Annotated[bool, Field(strict=True)] = False
+
+
+def fits_as_key(value: object) -> bool:
+    """Whether a value can be a request's key; a task id, which the client chooses, need not."""
+    try:
+        NAME.validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def refused_key() -> dict[str, Any]:
+    """The outcome of a message that has no key, and whose task id cannot be one."""
+    return {
+        "key": None,
+        "status": "rejected",
+        "order_id": None,
+        "code": "OM013",
+        "field": "key",
+        "message": "Give a key, or a task id, of 1 to 200 printable characters.",
+    }
 
 
 def refusal(key: str, error: ValidationError) -> dict[str, Any]:

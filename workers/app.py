@@ -3,6 +3,9 @@
 What Celery is told, and why, is here; what a task does is in `tasks`, when it runs in `beat_schedule`.
 """
 
+import logging
+import os
+import sys
 from typing import Any
 
 from celery import Celery
@@ -11,16 +14,23 @@ from kombu.entity import Exchange, Queue
 
 from beat_schedule import BEAT_SCHEDULE
 from workers.database import forget
+from workers.errors import SetupError
 from workers.flower import prepare_flower
 from workers.settings import Settings, get_settings
 
 QUEUES = ("orders", "inventory", "views", "alerts", "cache", "events", "maintenance")
 # A foreign send_task without a queue waits in `celery`, so a general worker consumes that too.
 FOREIGN_QUEUE = "celery"
+# Celery reads these itself, each time, before anything it is told. CELERY_BROKER_URL is a setting of ours too.
+CELERYS_OWN = ("CELERY_RESULT_BACKEND", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+log = logging.getLogger(__name__)  # not Celery's, which is silent until a worker has set it up
 
 
 def configure(application: Celery, settings: Settings) -> None:
     """Tells the application everything; the settings' addresses win over Celery's own environment variables."""
+    for name in CELERYS_OWN:
+        if os.environ.pop(name, None):
+            log.warning("%s is ignored: set REDIS_URL for results, CELERY_BROKER_URL for the broker", name)
     application.conf.update(
         broker_url=settings.broker_url,
         result_backend=settings.redis_url,
@@ -75,7 +85,10 @@ def configure(application: Celery, settings: Settings) -> None:
 
 app = Celery("ordermill", include=["tasks.orders", "tasks.inventory", "tasks.maintenance"])
 configure(app, get_settings())
-prepare_flower(get_settings())
+try:
+    prepare_flower(get_settings())
+except SetupError as error:
+    sys.exit(str(error))  # one line, and not Celery's traceback
 
 
 @celeryd_init.connect(weak=False)

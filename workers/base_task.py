@@ -1,6 +1,7 @@
 """What all tasks of a kind have in common, so that a task is only: validate, call one routine, report."""
 
 import json
+import logging
 import time
 from typing import Any
 
@@ -8,10 +9,19 @@ from celery import Task
 from celery.exceptions import Reject
 from celery.utils.log import get_task_logger
 
-from workers.database import call
+from workers.database import call, holdable
 from workers.errors import FaultError, OutageError, TransientError
 
 log = get_task_logger(__name__)
+
+
+def _said_already(record: logging.LogRecord) -> bool:
+    """Drops Celery's own report, a traceback each time, of what `back_to_the_queue` has said in one line."""
+    reported = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(reported, Reject) and reported.requeue and isinstance(reported.reason, Exception))
+
+
+logging.getLogger("celery.app.trace").addFilter(_said_already)
 
 
 class CommandTask(Task):
@@ -32,18 +42,19 @@ class CommandTask(Task):
         try:
             return super().__call__(*args, **kwargs)
         except (OutageError, TransientError) as error:
-            raise self.back_to_the_queue(error) from error
+            raise self.back_to_the_queue(error) from None
         except FaultError as error:
             time.sleep(1)  # it will be the same for each message until somebody mends it: do not spin
-            raise self.back_to_the_queue(error) from error
+            raise self.back_to_the_queue(error) from None
         except Exception as error:
             # A bug. The message is acknowledged with the failure, so it is kept first, to be replayed once mended.
             message = as_text({"args": args, "kwargs": kwargs})
             try:
-                call("api.bury_message", self.name, self.request.id, message, repr(error))
+                call("api.bury_message", self.name, holdable(self.request.id)[:200], message, holdable(repr(error)))
             except Exception as second:
                 time.sleep(1)  # nothing can be kept now: do not spin
-                raise self.back_to_the_queue(second) from error
+                log.exception("%s %s failed, and cannot be kept now", self.name, self.request.id)
+                raise self.back_to_the_queue(second) from None
             raise
 
     def back_to_the_queue(self, error: Exception) -> Reject:

@@ -4,7 +4,9 @@ Each call is one routine in one transaction (autocommit: one round trip), retrie
 """
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -14,11 +16,22 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from workers.errors import DatabaseError
-from workers.retry import classify, retrying
+from workers.errors import DatabaseError, FaultError
+from workers.retry import CHECK_VIOLATION, classify, retrying
 from workers.settings import Settings, get_settings
 
-__all__ = ["Jsonb", "call", "call_one", "connect", "engine", "forget", "session", "sqlalchemy_url"]
+__all__ = ["Jsonb", "call", "call_one", "connect", "engine", "forget", "holdable", "session", "sqlalchemy_url"]
+
+# A peer that is frozen or cut off is noticed within some 15 s, by either side; a statement still has its own timeout.
+CLIENT_SIDE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 15_000}
+# The server forgets a worker's locks in the same time. On a Unix socket these do nothing.
+SERVER_SIDE = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+CANNOT_BE_HELD = re.compile("[\x00\ud800-\udfff]")
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -43,7 +56,7 @@ def build_engine(settings: Settings) -> Engine:
         pool_size=2,
         max_overflow=2,
         pool_recycle=1800,
-        connect_args={"connect_timeout": 5, "application_name": "ordermill"},
+        connect_args={"connect_timeout": 5, "application_name": "ordermill", **CLIENT_SIDE},
     )
 
     @event.listens_for(made, "connect")
@@ -51,9 +64,14 @@ def build_engine(settings: Settings) -> Engine:
         before, driver.autocommit = driver.autocommit, True
         if settings.role:
             driver.execute(psycopg.sql.SQL("SET ROLE {}").format(psycopg.sql.Identifier(settings.role)))
+        timeouts = {
+            "lock_timeout": f"{settings.lock_timeout_ms}ms",
+            "statement_timeout": f"{settings.statement_timeout_ms}ms",
+        }
+        names, values = zip(*(timeouts | SERVER_SIDE).items(), strict=True)
         driver.execute(
-            "SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false)",
-            (f"{settings.lock_timeout_ms}ms", f"{settings.statement_timeout_ms}ms"),
+            "SELECT set_config(n, v, false) FROM unnest(%s::text[], %s::text[]) AS s (n, v)",
+            (list(names), list(values)),
         )
         driver.autocommit = before
 
@@ -75,9 +93,22 @@ def forget() -> None:
     _engine_of.cache_clear()
 
 
-def session() -> Connection:
-    """A connection of its own for work that needs one session, such as an advisory lock; close it when done."""
-    return engine().connect()
+@contextmanager
+def session() -> Iterator[Connection]:
+    """A connection of its own for work that needs one session, such as an advisory lock.
+
+    Here and in `_rows` the driver's errors become those of `workers.errors`; nobody else sees one.
+    """
+    try:
+        with engine().connect() as connection:
+            yield connection
+    except (DBAPIError, psycopg.Error) as error:
+        raise translate(error) from error
+
+
+def holdable(text: object) -> str:
+    """The text with U+FDD0 for each NUL and lone surrogate, as `shop.parse_request` has it: PostgreSQL can hold it."""
+    return CANNOT_BE_HELD.sub("\ufdd0", str(text))
 
 
 def call(routine: str, *arguments: object, on: Connection | None = None) -> list[Any]:
@@ -102,11 +133,7 @@ def call_one(routine: str, *arguments: object, on: Connection | None = None) -> 
 
 
 def _in_session(statement: str, arguments: Sequence[object]) -> list[Any]:
-    try:
-        connection = session()
-    except (DBAPIError, psycopg.Error) as error:
-        raise translate(error) from error
-    with connection:
+    with session() as connection:
         return _rows(connection, statement, arguments)
 
 
@@ -118,6 +145,10 @@ def translate(error: DBAPIError | psycopg.Error) -> DatabaseError:
         cause, broken = error.orig, error.connection_invalidated
     sqlstate: str | None = getattr(cause, "sqlstate", None)
     message = str(cause).strip().partition("\n")[0]
+    if sqlstate == CHECK_VIOLATION and isinstance(cause, psycopg.Error) and not cause.diag.constraint_name:
+        return FaultError(message, sqlstate)
+    # Else a text that psycopg cannot encode would be an outage for ever.
+    broken |= sqlstate is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     return classify(sqlstate, broken)(message, sqlstate)
 
 

@@ -6,7 +6,7 @@ class OrdermillError(Exception):
 
 
 class DatabaseError(OrdermillError):
-    """PostgreSQL did not do what was asked; carries its SQLSTATE, None when the connection broke."""
+    """PostgreSQL did not do what was asked; carries its SQLSTATE, None when it had no say."""
 
     def __init__(self, message: str, sqlstate: str | None = None) -> None:
         super().__init__(message, sqlstate)
@@ -25,7 +25,10 @@ class OutageError(DatabaseError):
 
 
 class FaultError(DatabaseError):
-    """This deployment is wrong, not the request: a routine, a right or a table is missing. Nothing may be decided."""
+    """This deployment is wrong, not the request: a routine, a right, a table or a partition is missing.
+
+    Nothing may be decided.
+    """
 
 
 class BusinessError(DatabaseError):

@@ -4,6 +4,7 @@ import os
 import secrets
 import sys
 
+from workers.errors import SetupError
 from workers.settings import Settings
 
 
@@ -11,16 +12,30 @@ def prepare_flower(settings: Settings) -> None:
     """Sets Flower's options when this process is Flower; what its own FLOWER_ variables say stands.
 
     Without ORDERMILL_FLOWER_PASSWORD a password is made for this start and printed, since whoever reaches Flower can
-    read every order and stop every worker.
+    read every order and stop every worker. Raises `SetupError` for a login that Flower would read as another.
     """
     if "flower" not in sys.argv[1:]:
         return
     os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")
     os.environ.setdefault("FLOWER_PORT", str(settings.flower_port))
-    if any(name.startswith(("FLOWER_BASIC_AUTH", "FLOWER_AUTH")) for name in os.environ):
+    # A blank one is no login, and FLOWER_AUTH_PROVIDER says only who would ask for one.
+    if os.environ.get("FLOWER_AUTH", "").strip():
         return
-    password = settings.flower_password
-    if not password:
+    given = os.environ.get("FLOWER_BASIC_AUTH", "")
+    if given.strip():
+        if not all(all(login.partition(":")[::2]) for login in given.split(",")):
+            raise SetupError("FLOWER_BASIC_AUTH must be user:password, or several of them with commas between")
+        return
+    os.environ["FLOWER_BASIC_AUTH"] = _login(settings)
+
+
+def _login(settings: Settings) -> str:
+    user, password = settings.flower_user, settings.flower_password
+    if "," in user or ":" in user:
+        raise SetupError("ORDERMILL_FLOWER_USER must not contain a comma or a colon: choose another")
+    if "," in (password or ""):
+        raise SetupError("ORDERMILL_FLOWER_PASSWORD must not contain a comma, where Flower splits it: choose another")
+    if not password or not password.strip():
         password = secrets.token_urlsafe(12)
-        print(f"Flower: log in as {settings.flower_user} with {password}", file=sys.stderr, flush=True)
-    os.environ["FLOWER_BASIC_AUTH"] = f"{settings.flower_user}:{password}"
+        print(f"Flower: log in as {user} with {password}", file=sys.stderr, flush=True)
+    return f"{user}:{password}"

@@ -1,16 +1,23 @@
 """Runs a maintenance job in its slot: one successful run a slot, however many beats and workers there are."""
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
-from workers.database import Jsonb, call, call_one, session
+from workers.database import Jsonb, call, call_one, holdable, session
+from workers.errors import OrdermillError, TransientError
 from workers.settings import get_settings
 
+log = get_task_logger(__name__)
+
 Work = Callable[[Connection], dict[str, Any]]
+
+BATCH_ATTEMPTS = 5  # chosen, not measured: one lock that somebody holds must not fail a job of many batches
 
 
 def run_job(job: str, cadence: float | None, lease: float, work: Work) -> dict[str, Any]:
@@ -19,7 +26,8 @@ def run_job(job: str, cadence: float | None, lease: float, work: Work) -> dict[s
     Args:
         job: the name under which runs are recorded.
         cadence: seconds between slots; None runs now, outside any slot, as a person would.
-        lease: seconds after which an unfinished run may be claimed by another worker; more than the work takes.
+        lease: seconds after which an unfinished run may be claimed by another worker: more than the work takes, yet not
+            much, since a run whose claim was never heard of (its COMMIT's reply was lost) holds the slot as long.
         work: gets a connection with the timeouts of a job; gives what is recorded.
     """
     if cadence is None:
@@ -34,7 +42,10 @@ def run_job(job: str, cadence: float | None, lease: float, work: Work) -> dict[s
         with job_session() as connection:
             result = work(connection)
     except Exception as error:
-        call("api.finish_job", job, slot, attempt, "failed", Jsonb({"error": str(error)}))
+        try:
+            call("api.finish_job", job, slot, attempt, "failed", Jsonb({"error": holdable(error)}))
+        except OrdermillError as second:
+            log.warning("%s: that it failed is not recorded, so its lease has to run out first: %s", job, second)
         raise
     result |= {"ms": round((time.monotonic() - started) * 1000)}
     call("api.finish_job", job, slot, attempt, "succeeded", Jsonb(result))
@@ -44,9 +55,19 @@ def run_job(job: str, cadence: float | None, lease: float, work: Work) -> dict[s
 def repeat(connection: Connection, routine: str, *arguments: object) -> int:
     """Calls a routine that does one bounded batch and gives its count, until it gives 0; gives the sum."""
     total = 0
-    while done := int(call_one(routine, *arguments, on=connection)):
+    while done := _batch(connection, routine, arguments):
         total += done
     return total
+
+
+def _batch(connection: Connection, routine: str, arguments: tuple[object, ...]) -> int:
+    for attempt in range(1, BATCH_ATTEMPTS):
+        try:
+            return int(call_one(routine, *arguments, on=connection))
+        except TransientError as error:
+            log.info("%s is tried again: %s", routine, error)
+            time.sleep(random.uniform(0.01, 0.1 * attempt))  # noqa: S311
+    return int(call_one(routine, *arguments, on=connection))
 
 
 @contextmanager

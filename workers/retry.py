@@ -17,30 +17,38 @@ QUICK = {
     "55P03": "lock_not_available: lock_timeout ran out",
 }
 SLOW = {
-    "57P01": "admin_shutdown",
-    "57P02": "crash_shutdown",
-    "57P03": "cannot_connect_now",
-    "57014": "query_canceled: statement_timeout ran out, which under load is an outage too",
     "25006": "read_only_sql_transaction: this is a standby now",
+    "25P03": "idle_in_transaction_session_timeout: the worker stood still",
+    "40003": "statement_completion_unknown",
 }
 SLOW_CLASSES = {
     "08": "connection exception",
     "53": "insufficient resources: connections, memory, disk",
+    "57": "operator intervention: a shutdown or a start, or statement_timeout, which under load is an outage too",
     "58": "system error outside PostgreSQL",
 }
-# Syntax, a missing object or a missing right: a bad deployment, which must not decide anybody's order.
-FAULT_CLASS = "42"
+# A bad deployment, which must not decide anybody's order.
+FAULT_CLASSES = {
+    "0A": "feature not supported: another version of PostgreSQL than was tested",
+    "42": "syntax, a missing object or a missing right",
+}
+# A violated CHECK names its constraint. Without one no partition of the table takes the row: they were not made ahead.
+CHECK_VIOLATION = "23514"
 
 
 def classify(sqlstate: str | None, disconnected: bool = False) -> type[DatabaseError]:
-    """The kind of error that a SQLSTATE stands for; psycopg gives none when the connection broke."""
+    """The kind of error that a SQLSTATE stands for.
+
+    Without one either the connection broke, which the caller knows, or the driver itself refused what was to be sent:
+    that will be refused each time.
+    """
     if sqlstate in QUICK:
         return TransientError
-    if sqlstate is None or disconnected or sqlstate in SLOW or sqlstate[:2] in SLOW_CLASSES:
+    if disconnected or sqlstate in SLOW or (sqlstate or "")[:2] in SLOW_CLASSES:
         return OutageError
-    if sqlstate.startswith(FAULT_CLASS):
+    if (sqlstate or "")[:2] in FAULT_CLASSES:
         return FaultError
-    return BusinessError if sqlstate.startswith("OM") else PermanentError
+    return BusinessError if (sqlstate or "").startswith("OM") else PermanentError
 
 
 def retrying(settings: Settings) -> Iterator[stamina.Attempt]:

@@ -87,16 +87,15 @@ def _queue(name: str) -> str:
 
 def _beat(name: str) -> str:
     entries = [entry for entry in BEAT_SCHEDULE.values() if entry["task"] == name]
-    return ", ".join(f"beat, {_cadence(entry['schedule'])}" for entry in entries)
+    return ", ".join(f"beat, {_cadence(entry)}" for entry in entries)
 
 
-def _cadence(schedule: Any) -> str:
-    if isinstance(schedule, float):
-        return f"every {schedule:g} s"
-    minutes, hours = sorted(schedule.minute), sorted(schedule.hour)
-    if len(hours) == 24:
-        return f"each hour at :{minutes[0]:02}"
-    return f"daily at {hours[0]:02}:{minutes[0]:02} UTC"
+def _cadence(entry: dict[str, Any]) -> str:
+    seconds = entry.get("kwargs", {}).get("cadence", entry["schedule"])
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds == size:
+            return f"once a {unit}" if unit != "hour" else "once an hour"
+    return f"every {seconds:g} s"
 
 
 def _row(name: str) -> tuple[str, str, str, str, str]:

@@ -1,6 +1,6 @@
-"""A routine or a right that is missing is not the orders' fault: they wait, and are placed once it is there."""
+"""A missing routine, right or partition is not the orders' fault: they wait, and are placed once it is there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -8,18 +8,37 @@ from tests.shop import order
 from tests.workers_fixtures import Mill
 from workers.child import wait_until
 
+Mend = Callable[[], object]
 PLACING = "api.place_order(jsonb), api.place_orders(jsonb), api.place_claim(uuid)"
 
 
 @pytest.fixture
-def without_a_right(at_work: Mill) -> Iterator[Mill]:
+def without_a_right(at_work: Mill) -> Iterator[Mend]:
     at_work.db.execute(f"REVOKE EXECUTE ON FUNCTION {PLACING} FROM ordermill_worker")
-    yield at_work
-    at_work.db.execute(f"GRANT EXECUTE ON FUNCTION {PLACING} TO ordermill_worker")
+
+    def mend() -> None:
+        at_work.db.execute(f"GRANT EXECUTE ON FUNCTION {PLACING} TO ordermill_worker")
+
+    yield mend
+    mend()
 
 
-def test_orders_of_both_doors_wait_for_a_missing_right_and_are_then_placed(without_a_right: Mill, sku: str) -> None:
-    mill = without_a_right
+@pytest.fixture
+def without_a_partition(at_work: Mill, sku: str) -> Mend:
+    """The partition of this month's movements is away: no row can be written, and no constraint is violated."""
+    partition, bounds = at_work.db.execute(
+        """SELECT c.oid::regclass::text, pg_get_expr(c.relpartbound, c.oid) FROM pg_class AS c
+           WHERE c.oid = (SELECT tableoid FROM shop.stock_movements ORDER BY id DESC LIMIT 1)"""
+    ).fetchone()
+    at_work.db.execute(f"ALTER TABLE shop.stock_movements DETACH PARTITION {partition}")
+    return lambda: at_work.db.execute(f"ALTER TABLE shop.stock_movements ATTACH PARTITION {partition} {bounds}")
+
+
+@pytest.mark.parametrize("broken", ["without_a_right", "without_a_partition"])
+def test_orders_of_both_doors_wait_until_a_broken_deployment_is_mended_and_are_then_placed(
+    at_work: Mill, sku: str, broken: str, request: pytest.FixtureRequest
+) -> None:
+    mill, mend = at_work, request.getfixturevalue(broken)
     by_celery, by_sql = ([order(None, (sku, 1)) for _ in range(3)] for _ in range(2))
 
     mill.shop.submit(*by_sql)
@@ -32,7 +51,9 @@ def test_orders_of_both_doors_wait_for_a_missing_right_and_are_then_placed(witho
     assert (mill.shop.rows("SELECT attempt FROM shop.claims"), decided) == ([1], 0)
     assert not any(result.ready() for result in results)
 
-    mill.db.execute(f"GRANT EXECUTE ON FUNCTION {PLACING} TO ordermill_worker")
+    assert wait_until(lambda: "goes back to the queue" in mill.logs(), 30)
+    assert "Traceback" not in mill.logs()
+    mend()
     mill.send("orders.drain", 3, queue="maintenance")
 
     assert [result.get(timeout=60)["status"] for result in results] == ["placed"] * 3

@@ -83,7 +83,8 @@ def test_after_a_real_deadlock_the_drain_goes_on_with_its_claim(two_workers: Mil
 
     assert two_workers.all_decided([request], 20)
     assert two_workers.orders_by_key([request]) == [1]
-    assert wait_until(lambda: deadlocks(two_workers) == before + 1, 10)
+    # Under load our session may be so late to take what it waits for that the drain is a victim again.
+    assert wait_until(lambda: deadlocks(two_workers) > before, 10)
     assert two_workers.shop.count("claims") == 0
 
 

@@ -64,6 +64,18 @@ def test_a_session_cut_inside_its_transaction_is_done_again(fresh_mill: Mill) ->
     assert fresh_mill.shop.level("A", "E1") == {"available": 4, "committed": 1}
 
 
+def test_a_drain_that_an_outage_ends_has_a_successor_also_without_beat(fresh_mill: Mill) -> None:
+    fresh_mill.shop.stock("A", "E1", 5)
+    general, request = fresh_mill.general_worker(), order(None, ("A", 1))
+    fresh_mill.send("orders.drain", queue="maintenance")
+    assert wait_until(lambda: cut(fresh_mill) > 0, 30)
+    assert wait_until(lambda: "the drain stops" in general.log.read_text(), 30)
+
+    fresh_mill.shop.submit(request)
+
+    assert fresh_mill.all_decided([request], 30)
+
+
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     """A server of this test's own, which it may stop."""
@@ -106,6 +118,7 @@ def test_while_the_database_is_away_orders_wait_and_then_are_all_decided(
     results = [mill.send("orders.place", request) for request in requests]
     many = mill.send("orders.place_many", requests)
     assert wait_until(lambda: "goes back to the queue" in workers[0].log.read_text(), 30)
+    assert "Traceback" not in workers[0].log.read_text()  # one line for each message is enough
     postgres.start()
     reconnected(mill)
 

@@ -1,5 +1,7 @@
 """Drains killed at each of their steps: the claim is swept back and each order behind the SQL door is placed once."""
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -86,3 +88,45 @@ def test_a_drain_killed_while_it_places_loses_nothing(mill: Mill, rolled_back: b
     assert sum(mill.orders_by_key(requests)) == 100
     assert mill.shop.level(sku, "E1") == {"committed": 100}
     assert mill.shop.count("claims") == mill.shop.count("order_queue") == mill.shop.count("dead_letters") == 0
+
+
+def test_a_drain_that_is_frozen_keeps_its_locks_and_yet_its_pools_are_served(mill: Mill, sku: str) -> None:
+    """Its machine answers for it, so that the server never ends its session."""
+    request = order(None, (sku, 1))
+    drain = general(mill)
+    assert drain.process is not None
+    mill.send("orders.drain", 60, queue="maintenance")
+    holders = "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_database AS d ON d.oid = database" + (
+        " WHERE locktype = 'advisory' AND classid = 20301 AND datname = current_database()"
+    )
+    assert wait_until(lambda: mill.shop.value(holders) == 1, 30)
+    os.killpg(drain.process.pid, signal.SIGSTOP)
+    try:
+        mill.shop.submit(request)
+        mill.db.execute("UPDATE shop.order_queue SET received_at = now() - interval '31 s'")
+
+        assert swept_until_decided(mill, [request])
+        assert mill.shop.value(holders) == 1
+    finally:
+        kill(drain)
+
+    assert mill.orders_by_key([request]) == [1]
+
+
+def test_an_order_alone_is_dead_after_so_many_drains_that_died_with_it_and_its_neighbours_are_not(
+    mill: Mill, sku: str
+) -> None:
+    good, bad = [order(None, (sku, 1)) for _ in range(3)], order(None, (sku, 1))
+    mill.shop.submit(good[0], bad, *good[1:])
+    deaths = 0
+    while claim := mill.shop.claim():
+        keys = mill.shop.rows("SELECT key FROM shop.order_queue WHERE claim_id = %s", claim["claim_id"])
+        if bad["key"] not in keys:
+            mill.shop.place_claim(claim["claim_id"])
+            continue
+        deaths += len(keys) == 1
+        mill.shop.expire_claims()
+        mill.shop.sweep(attempts=3)
+
+    assert deaths == 3
+    assert [outcome and outcome["status"] for outcome in mill.outcomes([*good, bad])] == ["placed"] * 3 + ["dead"]

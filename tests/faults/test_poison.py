@@ -109,3 +109,17 @@ def test_a_task_that_fails_unforeseen_is_a_dead_letter_and_can_be_sent_again_onc
     at_work.db.execute("DROP FUNCTION shop.poison_0() CASCADE; CREATE FUNCTION shop.poison_0() RETURNS int RETURN 1")
     assert at_work.call("inventory.adjust", request, queue="inventory")["status"] == "done"
     assert at_work.shop.level(bad, "E1") == {"available": 11}
+
+
+def test_it_is_kept_also_under_a_task_id_that_postgresql_cannot_hold(
+    at_work: Mill, poison: Callable[[str, str], str]
+) -> None:
+    bad = poison("stock_movements", "XX000")
+    request = {"key": f"adjust-{bad}", "sku": bad, "location": "E1", "quantity": 1, "reason": "found"}
+    task_id = f"{bad}\0" + "x" * 9_000
+
+    result = at_work.send("inventory.adjust", request, queue="inventory", task_id=task_id)
+
+    assert wait_until(lambda: result.state == "FAILURE", 30)
+    [letter] = letters(at_work, task_id.replace("\0", "\ufdd0")[:200])
+    assert letter["code"] == "OM091"

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from celery import uuid
 
 from tests.bad_orders import BAD, Bad, spoiled
 from tests.shop import order
@@ -81,3 +82,66 @@ def test_a_rejection_is_the_answer_of_its_key_at_both_doors(at_work: Mill, sku: 
 
     assert submit(at_work, bad) == [by_celery]
     assert at_work.call("orders.place", bad) == by_celery
+
+
+# What psycopg itself refuses to send, and a text that no `key` may be.
+NO_KEYS = pytest.mark.parametrize("no_key", ["a\0b", "a\nb", "\ud800", "x" * 201], ids=ascii)
+ADJUST = {"location": "E1", "quantity": 1, "reason": "found"}
+
+
+@NO_KEYS
+def test_a_command_with_a_key_that_cannot_be_held_is_refused_under_the_tasks_id(
+    at_work: Mill, sku: str, no_key: str
+) -> None:
+    task_id, payload = uuid(), {"version": 2, "key": no_key, "sku": sku, **ADJUST}
+
+    outcome = at_work.call("inventory.adjust", payload, queue="inventory", task_id=task_id)
+
+    assert decided(outcome) == ("rejected", "OM020", "version")
+    assert at_work.shop.outcome(task_id) == outcome
+    assert decided(at_work.call("inventory.adjust", payload | {"version": 1}, queue="inventory"))[1:] == (
+        "OM013",
+        "key",
+    )
+
+
+def test_an_unknown_field_whose_name_cannot_be_held_is_refused_and_named(at_work: Mill, sku: str) -> None:
+    task_id = uuid()
+
+    outcome = at_work.call("inventory.adjust", {"sku": sku, **ADJUST, "a\0b": 1}, queue="inventory", task_id=task_id)
+
+    assert decided(outcome) == ("rejected", "OM012", "a\ufdd0b")
+    assert at_work.shop.outcome(task_id) == outcome
+
+
+@NO_KEYS
+def test_a_task_id_that_cannot_be_a_key_is_refused_at_each_task(at_work: Mill, sku: str, no_key: str) -> None:
+    no_key = no_key.replace("\ud800", "\x7f")  # no message can carry half a surrogate pair in its id
+    request = order(None, (sku, 1))
+    request.pop("key")
+
+    def called(task: str, payload: Any, queue: str = "orders") -> Any:
+        return at_work.call(task, payload, queue=queue, task_id=f"{task}{no_key}")
+
+    refused = [
+        called("orders.place", request),
+        *called("orders.place_many", [request, request]),
+        called("inventory.adjust", {"sku": sku, **ADJUST}, "inventory"),
+        called("orders.cancel", {}),
+    ]
+
+    assert [decided(outcome) for outcome in refused] == [("rejected", "OM013", "key")] * 5
+    assert at_work.call("orders.place_many", {}, task_id=f"not a list {no_key}")[0]["code"] == "OM013"
+    keyed = order(None, (sku, 1))
+    assert at_work.call("orders.place", keyed, task_id=f"keyed {no_key}")["status"] == "placed"
+    assert at_work.shop.value("SELECT count(*) FROM shop.dead_letters") == 0
+
+
+def test_the_place_in_a_list_must_fit_into_the_default_key_too(at_work: Mill, sku: str) -> None:
+    request = order(None, (sku, 1))
+    request.pop("key")
+
+    outcomes = at_work.call("orders.place_many", [request] * 11, task_id="x" * 198)
+
+    assert [outcome["status"] for outcome in outcomes] == ["placed"] * 10 + ["rejected"]
+    assert decided(outcomes[10])[1:] == ("OM013", "key")

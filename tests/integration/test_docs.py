@@ -31,7 +31,6 @@ from workers.embedded_valkey import free_port
 from workers.sample import example_order
 from workers.settings import Settings
 
-
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -70,6 +70,24 @@ def test_bare_it_is_on_loopback_and_prints_a_password_that_works(at_work: Mill) 
     assert not answers_elsewhere(port)
 
 
+def test_a_blank_login_of_its_own_is_no_open_door(at_work: Mill) -> None:
+    _, port = flower(at_work, FLOWER_BASIC_AUTH="", ORDERMILL_FLOWER_PASSWORD="secret")
+
+    assert get(port, "/api/tasks")[0] == 401
+    assert get(port, "/api/tasks", "ordermill:secret")[0] == 200
+
+
+def test_a_password_that_it_would_split_is_refused_in_one_line(at_work: Mill) -> None:
+    child = at_work.start("flower", "flower", ORDERMILL_FLOWER_PASSWORD="a,b")
+
+    assert wait_until(lambda: not child.alive(), 60)
+    assert child.process is not None
+    assert child.process.returncode == 1
+    said = child.log.read_text()
+    assert "ORDERMILL_FLOWER_PASSWORD must not contain a comma" in said
+    assert "Traceback" not in said
+
+
 def answers_elsewhere(port: int) -> bool:
     """Whether the port is open on an address of this machine that others can reach."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

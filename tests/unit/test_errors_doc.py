@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
-from workers.retry import QUICK, SLOW, classify
+from workers.retry import FAULT_CLASSES, QUICK, SLOW, SLOW_CLASSES, classify
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
@@ -63,18 +63,28 @@ def test_the_retried_states_are_the_documented_ones(states: dict[str, str], how:
     ("state", "how", "kind"),
     [
         ("08006", "slowly", OutageError),
-        (None, "slowly", OutageError),
+        ("57P03", "slowly", OutageError),
         ("40P01", "quickly", TransientError),
         ("OM001", "never", BusinessError),
         ("23505", "never", PermanentError),
         ("42P01", "uncounted", FaultError),
+        ("0A000", "as `42…`", FaultError),
         ("53100", "slowly", OutageError),
         ("58030", "slowly", OutageError),
     ],
 )
-def test_the_classes_are_retried_as_documented(state: str | None, how: str, kind: type[DatabaseError]) -> None:
+def test_the_classes_are_retried_as_documented(state: str, how: str, kind: type[DatabaseError]) -> None:
     assert classify(state) is kind
-    of_a_class = {state[:2]: f"`{state[:2]}…`" for state in ("08006", "OM001", "42P01", "53100", "58030")}
-    label = {None: "none", "40P01": "`40P01`"}.get(state) or of_a_class.get(str(state)[:2], "any other")
+    of_a_class = {
+        state[:2]: f"`{state[:2]}…`" for state in ("08006", "0A000", "OM001", "42P01", "53100", "57P03", "58030")
+    }
+    label = {"40P01": "`40P01`"}.get(state) or of_a_class.get(state[:2], "any other")
     (row,) = [line for line in DOCUMENT.splitlines() if line.startswith(f"| {label} |")]
     assert how in row
+
+
+def test_each_class_that_is_not_final_is_documented() -> None:
+    documented = set(re.findall(r"^\| `(\w\w)…` \|", DOCUMENT, re.MULTILINE))
+    assert documented == {*SLOW_CLASSES, *FAULT_CLASSES, "OM"}
+    assert re.search(r"^\| none \|.*slowly", DOCUMENT, re.MULTILINE)
+    assert re.search(r"^\| `23514` without a constraint \|.*as `42…`", DOCUMENT, re.MULTILINE)

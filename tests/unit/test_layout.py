@@ -76,6 +76,13 @@ def test_every_job_with_slots_gets_its_cadence(registered: dict[str, Task]) -> N
         assert ("cadence" in takes) == ("kwargs" in entry)
 
 
+def test_a_job_ticks_at_least_each_five_minutes_so_that_a_failed_run_is_tried_again_soon() -> None:
+    for name, entry in beat_schedule.BEAT_SCHEDULE.items():
+        cadence = entry.get("kwargs", {}).get("cadence", entry["schedule"])
+        assert entry["schedule"] == min(cadence, 300.0), name
+        assert entry["options"]["expires"] == entry["schedule"], name
+
+
 def test_every_queue_is_consumed_and_every_task_has_one(registered: dict[str, Task]) -> None:
     consumed = {"orders", *GENERAL_QUEUES}
     assert consumed == {*QUEUES, FOREIGN_QUEUE}

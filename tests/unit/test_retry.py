@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from workers.database import translate
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
-from workers.retry import QUICK, SLOW, SLOW_CLASSES, classify, retrying
+from workers.retry import FAULT_CLASSES, QUICK, SLOW, SLOW_CLASSES, classify, retrying
 from workers.settings import Settings
 
 
@@ -18,21 +18,25 @@ def test_a_conflict_is_tried_again_at_once(sqlstate: str) -> None:
     assert sqlstate in QUICK
 
 
-@pytest.mark.parametrize("sqlstate", ["57P01", "57P02", "57P03", "57014", "25006", None])
-def test_an_outage_is_waited_out(sqlstate: str | None) -> None:
+@pytest.mark.parametrize("sqlstate", ["25006", "25P03", "40003"])
+def test_an_outage_is_waited_out(sqlstate: str) -> None:
     assert classify(sqlstate) is OutageError
-    assert sqlstate in SLOW or sqlstate is None
+    assert sqlstate in SLOW
 
 
-@pytest.mark.parametrize("sqlstate", ["08000", "08006", "08P01", "53100", "53200", "53300", "58030"])
+@pytest.mark.parametrize(
+    "sqlstate",
+    ["08000", "08006", "08P01", "53100", "53200", "53300", "57014", "57P01", "57P02", "57P03", "57P05", "58030"],
+)
 def test_so_is_a_class_of_outages(sqlstate: str) -> None:
     assert classify(sqlstate) is OutageError
     assert sqlstate[:2] in SLOW_CLASSES
 
 
-@pytest.mark.parametrize("sqlstate", ["42501", "42883", "42846", "42P01"])
+@pytest.mark.parametrize("sqlstate", ["0A000", "42501", "42883", "42846", "42P01"])
 def test_a_broken_deployment_is_nobodys_fault_and_decides_nothing(sqlstate: str) -> None:
     assert classify(sqlstate) is FaultError
+    assert sqlstate[:2] in FAULT_CLASSES
 
 
 @pytest.mark.parametrize("sqlstate", ["OM001", "OM099"])
@@ -40,8 +44,8 @@ def test_a_rule_of_the_shop_is_final(sqlstate: str) -> None:
     assert classify(sqlstate) is BusinessError
 
 
-@pytest.mark.parametrize("sqlstate", ["22012", "22P02", "23505", "23514", "XX000", "P0001"])
-def test_what_no_retry_can_mend_is_permanent(sqlstate: str) -> None:
+@pytest.mark.parametrize("sqlstate", ["22012", "22P02", "23502", "23505", "23514", "XX000", "P0001", None])
+def test_what_no_retry_can_mend_is_permanent(sqlstate: str | None) -> None:
     assert classify(sqlstate) is PermanentError
 
 
@@ -49,6 +53,7 @@ def test_what_no_retry_can_mend_is_permanent(sqlstate: str) -> None:
 def test_a_broken_connection_is_an_outage_unless_a_conflict_ended_it(sqlstate: str) -> None:
     assert classify(sqlstate, disconnected=True) is (TransientError if sqlstate in QUICK else OutageError)
     assert classify("22012", disconnected=True) is OutageError
+    assert classify(None, disconnected=True) is OutageError
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,10 @@ def test_a_broken_connection_is_an_outage_unless_a_conflict_ended_it(sqlstate: s
         (psycopg.errors.DeadlockDetected("deadlock detected\nDETAIL: …"), TransientError, "40P01"),
         (psycopg.errors.AdminShutdown("terminating connection"), OutageError, "57P01"),
         (psycopg.OperationalError("server closed the connection unexpectedly"), OutageError, None),
-        (psycopg.errors.CheckViolation("never_oversold"), PermanentError, "23514"),
+        (psycopg.InterfaceError("connection already closed"), OutageError, None),
+        (psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"), PermanentError, None),
+        (psycopg.errors.UniqueViolation("duplicate key"), PermanentError, "23505"),
+        (psycopg.errors.CheckViolation('no partition of relation "orders" found for row'), FaultError, "23514"),
     ],
 )
 def test_a_drivers_error_becomes_one_of_ours_with_its_state_and_first_line(

@@ -36,4 +36,4 @@ END
 $$;
 
 COMMENT ON FUNCTION api.claim_orders(integer, integer, integer, bigint) IS
-'The first of a drain''s two transactions: leases the next orders of a pool, oldest first; no row when there are none. A lease that runs out is swept back with one more attempt.';
+'The first of a drain''s two transactions: leases the next orders of a pool, oldest first; no row when there are none. A lease that runs out is swept back.';
