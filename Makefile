@@ -43,7 +43,7 @@ docs: $(INSTALLED) ## Write the generated documents anew
 
 lock: ## Choose the versions in requirements.lock anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
-		--all-extras --override requirements.overrides pyproject.toml -o requirements.lock
+		--all-extras pyproject.toml -o requirements.lock
 
 clean: ## Remove .ordermill, caches and .venv
 	@if [ -x $(BIN)/python ] && [ -d .ordermill ]; then \

@@ -1,4 +1,5 @@
-CREATE OR REPLACE FUNCTION shop.split_line(p_lines shop.order_demand[], p_locked shop.stock_key[]) RETURNS shop.order_share[]
+CREATE OR REPLACE FUNCTION shop.split_line(p_lines shop.order_demand[], p_locked shop.stock_key[])
+RETURNS shop.order_share[]
 LANGUAGE plpgsql STABLE
 SET search_path = shop, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
