@@ -85,7 +85,7 @@ def up() -> None:
         with Stack(get_settings(), report=lambda line: console.print(f"[dim]{line}[/]", highlight=False)) as stack:
             _show_addresses(stack, example_order(stack.database_url))
             while True:
-                stack.check()
+                stack.keep()
                 time.sleep(1)
     except KeyboardInterrupt:
         console.print("stopped")

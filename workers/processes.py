@@ -23,6 +23,7 @@ GENERAL_QUEUES = ("inventory", "views", "alerts", "cache", "events", "maintenanc
 WATCHED = ("-E", "--without-gossip", "--without-mingle", "--loglevel=INFO")  # task events, which Flower shows
 READY_SECONDS = 90
 STOP_SECONDS = 10
+DEATHS, DEATHS_SECONDS = 3, 60.0  # a child that dies more often does not get over it
 DRAIN_SECONDS = 3  # a warm stop waits for the drain's turn to end; whoever presses Ctrl-C should not wait ten seconds
 
 
@@ -57,6 +58,7 @@ class Stack:
         self._report = report
         self._lock = HomeLock(self.home / STACK_LOCK, "Ordermill")
         self._locked = False
+        self._deaths: dict[str, list[float]] = {}
         self._saved_environment: dict[str, str | None] = {}
         self._signals = contextlib.ExitStack()
 
@@ -178,6 +180,20 @@ class Stack:
         self.servers.check()
         for child in self.children:
             child.check()
+
+    def keep(self) -> None:
+        """Start a child that died anew; raise `ServiceError` when it dies too often, or when a server has died."""
+        self.servers.check()
+        for child in self.children:
+            if child.alive():
+                continue
+            deaths = self._deaths.setdefault(child.name, [])
+            deaths[:] = [*(at for at in deaths if at > time.monotonic() - DEATHS_SECONDS), time.monotonic()]
+            if len(deaths) > DEATHS:
+                child.check()
+            self._report(f"{child.name} stopped by itself; it is started again, its last log is {child.log}.1")
+            child.clean_up()  # a pool's processes outlive their killed parent
+            child.start()
 
     def _write_state(self) -> None:
         write_private(

@@ -168,9 +168,22 @@ def test_what_a_killed_up_left_is_replaced_by_the_next(up: Up, home: Path) -> No
     assert left_running(home) == []
 
 
-def test_a_dead_worker_ends_up_with_its_last_words(up: Up, home: Path) -> None:
+def test_a_dead_worker_is_started_again_and_one_that_keeps_dying_ends_up_with_its_last_words(
+    up: Up, home: Path
+) -> None:
     up.wait_for(RUNNING)
-    os.kill(int((home / "run" / "orders1.pid").read_text()), signal.SIGKILL)
+    recorded = home / "run" / "orders1.pid"
+    for _ in range(4):
+        killed = int(recorded.read_text())
+        os.kill(killed, signal.SIGKILL)
+        assert wait_until(
+            lambda killed=killed: (
+                up.process.poll() is not None
+                or (recorded.exists() and recorded.read_text().strip() not in {"", str(killed)})
+            ),
+            30,
+        )
+    assert up.said().count("orders1 stopped by itself; it is started again") == 3
     assert up.process.wait(30) == 2
     assert "orders1 stopped by itself (exit code -9)" in up.said()
     assert str(home / "logs" / "orders1.log") in up.said()

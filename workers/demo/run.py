@@ -156,7 +156,7 @@ def _submit(
 
         def refresh() -> None:
             display.refresh()
-            stack.check()
+            stack.keep()
 
         Submitter(connection, broker, (celery, sql), tally, refresh).run(baskets, run)
         compare_answers(connection, celery, sql)
