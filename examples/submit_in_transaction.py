@@ -9,7 +9,6 @@ import time
 import uuid
 
 import psycopg
-from psycopg.types.json import Jsonb
 
 key = f"cart-{uuid.uuid4()}"
 order = {
@@ -24,7 +23,7 @@ with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as database:
 
     with database.transaction():
         database.execute("INSERT INTO carts (key, bought_at) VALUES (%s, now())", [key])
-        [outcome] = database.execute("SELECT api.submit_order(%s)", [Jsonb(order)]).fetchone()
+        [outcome] = database.execute("SELECT api.submit_order(%s)", [json.dumps(order)]).fetchone()
 
     deadline = time.monotonic() + 30
     while outcome["status"] == "accepted" and time.monotonic() < deadline:  # waits for a drain, often milliseconds

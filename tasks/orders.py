@@ -35,7 +35,8 @@ def place_many(self: CommandTask, *args: Any, **kwargs: Any) -> list[Outcome]:
         reason = f"Give one list of at most {limit} orders."
         if not fits_as_key(self.request.id):
             return [refused_key()]
-        asked = (self.request.id, "orders.place_many", as_text(payload), "OM009", "orders", reason)
+        code = "OM009" if isinstance(payload, list) else "OM011"
+        asked = (self.request.id, "orders.place_many", as_text(payload), code, "orders", reason)
         return [call_one("api.refuse_command", *asked)]
     requests = [read_order(each, f"{self.request.id}:{place}") for place, each in enumerate(payload)]
     good = [request for request in requests if "status" not in request]

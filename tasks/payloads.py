@@ -78,7 +78,9 @@ def _adds_up(lines: list[OrderLine]) -> list[OrderLine]:
 class OrderRequest(Payload):
     """An order. Lines of one sku are added up; prices come from the catalog."""
 
-    key: Annotated[Name | None, Field(description="Once per order, for ever; default: the task's id")] = None
+    key: Annotated[
+        Name | None, Field(description="One order a key, for as long as keys are kept; default: the task's id")
+    ] = None
     customer: Annotated[Name, Field(description="The customer's number")]
     pool: Annotated[Name, Field(description="The pool whose stock serves it")]
     currency: Annotated[Name | None, Field(description="ISO 4217; default: the pool's")] = None

@@ -11,12 +11,13 @@ from typing import Any
 from celery import Celery
 from celery.signals import celeryd_init, worker_process_init
 from kombu.entity import Exchange, Queue
+from pydantic import ValidationError
 
 from beat_schedule import BEAT_SCHEDULE
 from workers.database import forget
 from workers.errors import SetupError
 from workers.flower import prepare_flower
-from workers.settings import Settings, get_settings
+from workers.settings import Settings, get_settings, unusable
 
 QUEUES = ("orders", "inventory", "views", "alerts", "cache", "events", "maintenance")
 # A foreign send_task without a queue waits in `celery`, so a general worker consumes that too.
@@ -84,7 +85,10 @@ def configure(application: Celery, settings: Settings) -> None:
 
 
 app = Celery("ordermill", include=["tasks.orders", "tasks.inventory", "tasks.maintenance"])
-configure(app, get_settings())
+try:
+    configure(app, get_settings())
+except ValidationError as error:
+    raise SystemExit(f"ordermill: {unusable(error)}") from None
 try:
     prepare_flower(get_settings())
 except SetupError as error:

@@ -21,7 +21,7 @@ from rich.table import Table
 from workers.errors import OrdermillError
 from workers.home_folder import ServiceError, running_stack
 from workers.processes import Stack
-from workers.settings import Settings, get_settings
+from workers.settings import Settings, get_settings, unusable
 
 app = typer.Typer(
     help="Ordermill: the order engine behind a shop.",
@@ -177,15 +177,15 @@ def _one_line(error: BaseException) -> str:
     first = words.splitlines()[0] if words else type(error).__name__
     match error:
         case pydantic.ValidationError():
-            problem = error.errors()[0]
-            names = [str(part) if str(part).isupper() else f"ORDERMILL_{part}".upper() for part in problem["loc"]]
-            line = f"{names[0] if names else 'the settings'} cannot be used: {problem['msg']}"
+            line = unusable(error)
         case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName() | psycopg.errors.UndefinedFunction():
             line = f"the database is not migrated ({first}): run `ordermill migrate`"
         case psycopg.errors.InsufficientPrivilege():
             line = f"{first}: set DATABASE_URL to the owner's login"
         case psycopg.OperationalError():
             line = f"PostgreSQL: {first}: check DATABASE_URL"
+        case psycopg.ProgrammingError() if "connection info" in first or '"="' in first:
+            line = f"DATABASE_URL cannot be read ({first}): write it as postgresql://user:password@host:5432/name"
         case redis.RedisError():
             line = f"Redis: {first}: check REDIS_URL and CELERY_BROKER_URL"
         case sqlalchemy.exc.ArgumentError():

@@ -13,7 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psycopg
+import redis
+from psycopg.sql import SQL, Identifier
+
 from workers.child import Child, signals_held, termination_raised, wait_until
+from workers.database import connect
 from workers.embedded import Servers
 from workers.embedded_valkey import free_port
 from workers.home_folder import STACK_LOCK, STATE, HomeLock, ServiceError, prepare, write_private
@@ -84,16 +89,39 @@ class Stack:
         self.database_url, self.redis_url = self.servers.database_url, self.servers.redis_url
         own_broker = self.settings.broker_url not in ("", self.settings.redis_url)
         self.broker_url = self.settings.broker_url if own_broker else self.redis_url
+        self._ping()
         self._publish_settings()
         self._migrate()
+        self._try_role()
         self._report("starting workers, beat and Flower")
         port = free_port(self.settings.flower_port)
+        if self.settings.flower_port not in (0, port):
+            self._report(f"port {self.settings.flower_port} is in use: Flower is at {port}")
         self.flower_url = f"http://127.0.0.1:{port}"
         for child in self.planned(f"{self.flower_auth[0]}:{self.flower_auth[1]}", port):
             self.children.append(child)
             child.start()
         self.wait_ready()
         self._write_state()
+
+    def _ping(self) -> None:
+        for name, url in (("REDIS_URL", self.redis_url), ("CELERY_BROKER_URL", self.broker_url)):
+            try:
+                with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=None) as client:
+                    client.ping()
+            except (redis.RedisError, ValueError) as error:
+                first = str(error).partition("\n")[0]
+                raise ServiceError(f"Redis cannot be used: {first}: start it, or correct {name}") from error
+
+    def _try_role(self) -> None:
+        if self.settings.role:
+            with connect(self.database_url) as connection:
+                try:
+                    connection.execute(SQL("SET ROLE {}").format(Identifier(self.settings.role)))
+                except psycopg.Error as error:
+                    raise ServiceError(
+                        f"{error}: correct ORDERMILL_ROLE, or leave it out".replace("\n", " ")
+                    ) from error
 
     def _migrate(self) -> None:
         from workers.migrate import migrate  # noqa: PLC0415  # after the settings name this stack's addresses

@@ -6,7 +6,7 @@
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -17,11 +17,13 @@ class Settings(BaseSettings):
 
     database_url: str = Field(
         "postgresql://localhost:5432/ordermill",
+        min_length=1,
         validation_alias=AliasChoices("DATABASE_URL"),
         description="PostgreSQL 15 or newer: the owner's login for `ordermill migrate`, any member of the role else.",
     )
     redis_url: str = Field(
         "redis://localhost:6379/0",
+        min_length=1,
         validation_alias=AliasChoices("REDIS_URL"),
         description="Redis 7 or Valkey: results and, unless CELERY_BROKER_URL says otherwise, the broker.",
     )
@@ -47,7 +49,10 @@ class Settings(BaseSettings):
     )
     retry_quick_attempts: int = Field(10, ge=1, le=100, description="Attempts after a deadlock or a lock timeout.")
     retry_slow_seconds: float = Field(
-        6.0, gt=0, description="How long an outage is retried in place before the message goes back to the queue."
+        6.0,
+        gt=0,
+        le=3_600,
+        description="How long an outage is retried in place before the message goes back to the queue.",
     )
     place_batch: int = Field(
         50, ge=1, le=500, description="Orders the drain places in one transaction (10 to 50 were fastest on 2 cores)."
@@ -85,6 +90,14 @@ class Settings(BaseSettings):
         if self.claim_lease_seconds * 1000 <= self.statement_timeout_ms:
             raise ValueError("ORDERMILL_CLAIM_LEASE_SECONDS must be longer than ORDERMILL_STATEMENT_TIMEOUT_MS")
         return self
+
+
+def unusable(error: ValidationError) -> str:
+    """The first setting that cannot be used, by its variable, as one line."""
+    problem = error.errors()[0]
+    names = [str(part) if str(part).isupper() else f"ORDERMILL_{part}".upper() for part in problem["loc"]]
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{names[0] if names else 'the settings'} cannot be used: {message}"
 
 
 @lru_cache(maxsize=1)

@@ -89,6 +89,9 @@ def _table(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
     table = Table(*rows[0], title=title, title_justify="left")
     for row in rows:
         table.add_row(
-            *(f"{value:%Y-%m-%d %H:%M:%S}" if hasattr(value, "hour") else str(value) for value in row.values())
+            *(
+                f"{value:%Y-%m-%d %H:%M:%S}" if hasattr(value, "hour") else "-" if value is None else str(value)
+                for value in row.values()
+            )
         )
     console.print(table)

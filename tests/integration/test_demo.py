@@ -147,6 +147,13 @@ def test_servers_that_were_given_keep_what_they_hold(home: Path, tmp_path: Path)
             assert client.lrange("orders", 0, -1) == [b"somebody's message"]
 
             client.delete("orders")
+            client.sadd("_kombu.binding.orders", "a worker's")
+            shared = run_demo(home, 50, **urls)
+            assert shared.returncode == 1
+            assert "Celery works in the Redis that was given" in shared.stdout
+            assert client.scard("_kombu.binding.orders") == 1
+
+            client.delete("_kombu.binding.orders")
             client.set("mine", "kept")
             done = run_demo(home, 50, **urls)
 

@@ -14,6 +14,7 @@ from workers.settings import Settings
 
 DATABASE = "ordermill_demo"
 MARK = "ordermill:demo"
+OURS = ("unacked*", "orders.unacked*", "_kombu.binding.*")
 QUEUES = ("orders", "inventory", "views", "alerts", "cache", "events", "maintenance", "celery")
 
 
@@ -68,11 +69,17 @@ def _take_redis(client: redis.Redis) -> None:
             f"The Redis that was given has messages waiting in: {shown}. The demo's workers would take them. "
             "Give it another database of that server, as in REDIS_URL=redis://host:6379/5, or unset REDIS_URL."
         )
+    # A worker binds its queues there before it waits on them: it would take the demo's orders, and the demo its.
+    if next(client.scan_iter(match="_kombu.binding.*", count=1_000), None) is not None:
+        raise GroundTaken(
+            "Celery works in the Redis that was given: the demo and its workers would take each other's messages. "
+            "Give it another database of that server, as in REDIS_URL=redis://host:6379/5, or unset REDIS_URL."
+        )
     client.set(MARK, "a demo runs here, or was killed here")
 
 
 def _empty(client: redis.Redis) -> None:
     """Delete the queues, their priority steps and what was taken from them without being acknowledged."""
-    for pattern in (*QUEUES, *(f"{queue}\x06\x16*" for queue in QUEUES), "unacked*", "orders.unacked*"):
+    for pattern in (*QUEUES, *(f"{queue}\x06\x16*" for queue in QUEUES), *OURS):
         for key in client.scan_iter(match=pattern, count=1_000):
             client.delete(key)

@@ -14,11 +14,12 @@ from workers.home_folder import write_private
 
 CLEAN = "clean"
 NOT_RUN = "not run"
+REPORT = "demo.json"
 
 
 def write_report(home: Path, tally: Tally, excluded: int, verify: str) -> Path:
     """Write `demo.json`, whole or not at all, and give its path. Times are in seconds or, where named so, ms."""
-    path = home / "demo.json"
+    path = home / REPORT
     seconds = tally.seconds
     write_private(
         path,

@@ -21,7 +21,7 @@ from workers.demo.display import OrdersDisplay, Steps, clock
 from workers.demo.doors import CELERY, SQL, CeleryDoor, SqlDoor, celery_door, sql_door
 from workers.demo.ground import DATABASE, GroundTaken, own_ground
 from workers.demo.load import load_shop
-from workers.demo.report import CLEAN, NOT_RUN, ask_flower, verify, write_report
+from workers.demo.report import CLEAN, NOT_RUN, REPORT, ask_flower, verify, write_report
 from workers.demo.submit import NotDecided, Submitter
 from workers.demo.summary import print_summary
 from workers.demo.tally import Tally
@@ -79,7 +79,7 @@ def run_demo(orders: int = 20_000, home: Path | None = None) -> int:
         _ended(console, settings, result, "Ended by a signal: all that was started is stopped.", 1)
         raise leaving
     except EXPECTED as error:
-        return _ended(console, settings, result, f"The demo failed: {str(error).strip()}", 1)
+        return _ended(console, settings, result, f"The demo failed: {_words(error)}", 1)
     path = write_report(settings.home, result.tally, result.excluded, result.verify)
     console.print(
         f"\nDone in {clock(time.monotonic() - start)}, everything is stopped. The result is in {_short(path)}."
@@ -91,10 +91,24 @@ def run_demo(orders: int = 20_000, home: Path | None = None) -> int:
     return 0 if result.verify == CLEAN else 1
 
 
+def _words(error: Exception) -> str:
+    words = str(error).strip()
+    first = words.partition("\n")[0]
+    match error:
+        case psycopg.Error():
+            return f"PostgreSQL: {first}: check DATABASE_URL"
+        case redis.RedisError() | KombuError():
+            return f"Redis: {first}: check REDIS_URL and CELERY_BROKER_URL"
+        case _:
+            return words
+
+
 def _ended(console: Console, settings: Settings, result: Result, message: str, code: int) -> int:
     first, *rest = message.splitlines()
     console.print(Text(first, style="bold red"), soft_wrap=True)
     console.print(Text("\n".join(rest), style="dim"), soft_wrap=True, end="\n" if rest else "")
+    if not result.tally.submitted and (settings.home / REPORT).exists():
+        return code  # nothing is known that should replace the last result
     with suppress(OSError):
         path = write_report(settings.home, result.tally, result.excluded, result.verify)
         console.print(
