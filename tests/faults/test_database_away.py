@@ -11,9 +11,13 @@ from tests.shop import Shop, order
 from tests.workers_fixtures import Mill, watched
 from workers.child import wait_until
 from workers.database import connect
+from workers.drain import LOCK_CLASS
 from workers.embedded import EmbeddedPostgres
 from workers.home_folder import ServiceError
 from workers.migrate import migrate
+
+POOLS_TAKEN = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
 def cut(mill: Mill) -> int:
@@ -68,7 +72,8 @@ def test_a_drain_that_an_outage_ends_has_a_successor_also_without_beat(fresh_mil
     fresh_mill.shop.stock("A", "E1", 5)
     general, request = fresh_mill.general_worker(), order(None, ("A", 1))
     fresh_mill.send("orders.drain", queue="maintenance")
-    assert wait_until(lambda: cut(fresh_mill) > 0, 30)
+    assert wait_until(lambda: fresh_mill.shop.value(POOLS_TAKEN, LOCK_CLASS) > 0, 30)  # it runs: it has its pools
+    assert cut(fresh_mill) > 0
     assert wait_until(lambda: "the drain stops" in general.log.read_text(), 30)
 
     fresh_mill.shop.submit(request)
