@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import make_url
 
 from workers.database import connect
-from workers.embedded import Servers
+from workers.embedded import Servers, erase
 from workers.migrate import migrate
 
 VARIANTS, CUSTOMERS, LINES = 2_000, 500, 3
@@ -119,6 +119,15 @@ def fresh(server: str, name: str) -> Iterator[Bench]:
             admin.execute(psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(psycopg.sql.Identifier(name)))
 
 
+@contextmanager
+def erased(home: Path) -> Iterator[None]:
+    """Afterwards nothing of this home is left; as root a part of it lies elsewhere."""
+    try:
+        yield
+    finally:
+        erase(home)
+
+
 def main() -> None:
     """Runs what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,6 +136,7 @@ def main() -> None:
     given = os.environ.get("DATABASE_URL")
     with (
         tempfile.TemporaryDirectory() as home,
+        erased(Path(home)),
         Servers(Path(home), database_url=given, redis_url="redis://unused") as servers,
     ):
         if compare:

@@ -1,5 +1,6 @@
 """The demo as a new user runs it, small: to its end, stopped in the middle, and on servers that somebody else uses."""
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import redis
 from workers.demo import run
 from workers.demo.run import Result
 from workers.demo.submit import NotDecided
-from workers.embedded import Servers
+from workers.embedded import Servers, erase
 from workers.home_folder import ServiceError
 
 pytest.importorskip("duckdb")
@@ -68,6 +69,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "home"
     yield home
     assert processes_of(home) == []
+    erase(home)
 
 
 def test_a_small_demo_decides_every_order_and_is_clean(home: Path) -> None:
@@ -133,8 +135,14 @@ def started(home: Path, orders: int) -> "Iterator[subprocess.Popen[str]]":
                 demo.send_signal(signal.SIGINT)
 
 
+@contextlib.contextmanager
+def erased(home: Path) -> Iterator[Path]:
+    yield home
+    erase(home)
+
+
 def test_servers_that_were_given_keep_what_they_hold(home: Path, tmp_path: Path) -> None:
-    with Servers(tmp_path / "theirs", fast=True) as theirs:
+    with erased(tmp_path / "theirs") as place, Servers(place, fast=True) as theirs:
         urls = {"DATABASE_URL": theirs.database_url, "REDIS_URL": theirs.redis_url}
         with psycopg.connect(theirs.database_url, autocommit=True) as connection:
             connection.execute("CREATE TABLE mine AS SELECT 1 AS kept")
