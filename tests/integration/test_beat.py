@@ -33,13 +33,14 @@ def test_two_beats_give_one_successful_run_a_slot_and_slots_advance(mill: Mill, 
     def runs(job: str) -> int:
         return mill.shop.value("SELECT count(*) FROM shop.job_runs WHERE job = %s AND state = 'succeeded'", job)
 
-    assert wait_until(lambda: all(runs(job) >= 3 for job in jobs), 60, 0.1)
+    def skipped() -> int:
+        """How many messages found their slot taken by the other beat's, or by their own a little earlier."""
+        return general.log.read_text().count("{'skipped': 'the slot is taken'}")
+
+    assert wait_until(lambda: all(runs(job) >= 3 for job in jobs) and skipped() >= len(jobs), 60, 0.1)
     for beat in beats:
         kill(beat)
     assert mill.shop.value("SELECT count(*) FROM shop.job_runs WHERE attempt > 1 OR state = 'failed'") == 0
-    said = general.log.read_text()
-    assert "'skipped': 'the slot is taken'" in said  # the second beat's messages came, and found the slot taken
-    assert said.count("orders.sweep[") / 2 > runs("orders.sweep")
     kill(general)
     mill.broker.flushdb()
 
