@@ -8,17 +8,37 @@ from tasks.commands import run_command
 from tasks.payloads import CancelRequest, OrderRequest, fits_as_key, refused_key
 from workers.app import app
 from workers.base_task import CommandTask, JobTask, as_text, payload_of
+from workers.batching import BatchTask, Call
 from workers.database import Jsonb, call, call_one, holdable
+from workers.drain import QUERY_CANCELED
 from workers.drain import drain as drain_pools
-from workers.errors import BusinessError, PermanentError
+from workers.errors import BusinessError, OutageError, PermanentError
 from workers.jobs import repeat, run_job
 from workers.settings import get_settings
 
 Outcome = dict[str, Any]
 
 
-@app.task(name="orders.place", base=CommandTask, bind=True)
-def place(self: CommandTask, *args: Any, **kwargs: Any) -> Outcome:
+class PlaceTask(BatchTask):
+    """How orders are placed: a batch of messages in one transaction, or one alone."""
+
+    abstract = True
+
+    def run_batch(self, calls: list[Call]) -> list[Any]:
+        """Their outcomes; an order that has no form, or that the database refuses, takes none of the others along."""
+        return place_all([read_order(payload_of(tuple(each.args), each.kwargs), each.id) for each in calls])
+
+    def give_up(self, args: tuple[Any, ...], kwargs: dict[str, Any], attempts: int) -> Any:
+        """An order is dead under its own key, for both doors."""
+        request = read_order(payload_of(args, kwargs), self.request.id)
+        if "status" in request:
+            return request
+        reason = f"Each of its {attempts} attempts ended with its worker, or with its connection to the database."
+        return call_one("api.bury_order", Jsonb(request), "OM090", reason, attempts, patience=patience())
+
+
+@app.task(name="orders.place", base=PlaceTask, bind=True)
+def place(self: PlaceTask, *args: Any, **kwargs: Any) -> Outcome:
     """Places one order: takes an OrderRequest, gives its outcome: placed, rejected or dead."""
     request = read_order(payload_of(args, kwargs), self.request.id)
     return request if "status" in request else place_one(request)
@@ -39,10 +59,7 @@ def place_many(self: CommandTask, *args: Any, **kwargs: Any) -> list[Outcome]:
         asked = (self.request.id, "orders.place_many", as_text(payload), code, "orders", reason)
         return [call_one("api.refuse_command", *asked)]
     requests = [read_order(each, f"{self.request.id}:{place}") for place, each in enumerate(payload)]
-    good = [request for request in requests if "status" not in request]
-    size = get_settings().place_batch
-    outcomes = iter([outcome for at in range(0, len(good), size) for outcome in place_batch(good[at : at + size])])
-    return [request if "status" in request else next(outcomes) for request in requests]
+    return place_all(requests)
 
 
 @app.task(name="orders.cancel", base=CommandTask, bind=True)
@@ -88,29 +105,49 @@ def sweep(cadence: float | None = None) -> dict[str, Any]:
     return swept
 
 
+def patience() -> float:
+    """Seconds that this door tries again in place."""
+    return get_settings().orders_patience
+
+
 def read_order(payload: Any, task_id: str) -> Outcome:
     """The typed values of an order, or the stored outcome of one that does not have the form (it has a `status`)."""
     try:
         return OrderRequest.model_validate(payload).typed(task_id)
     except ValidationError:
         # The database names the field, in the same words as at the SQL door, and has the last word.
-        checked: Outcome = call_one("api.check_request", as_text(payload), holdable(task_id))
+        checked: Outcome = call_one("api.check_request", as_text(payload), holdable(task_id), patience=patience())
         request: Outcome = checked.get("request", checked)
         return request
+
+
+def place_all(requests: list[Outcome]) -> list[Outcome]:
+    """The outcomes of what `read_order` gave, in order: so many in one transaction as are fastest."""
+    good = [request for request in requests if "status" not in request]
+    size = get_settings().place_batch
+    outcomes = iter([outcome for at in range(0, len(good), size) for outcome in place_batch(good[at : at + size])])
+    return [request if "status" in request else next(outcomes) for request in requests]
 
 
 def place_one(request: Outcome) -> Outcome:
     """Places one order; what the database refuses for a reason no retry can mend becomes a dead letter."""
     try:
-        outcome: Outcome = call_one("api.place_order", Jsonb(request))
+        outcome: Outcome = call_one("api.place_order", Jsonb(request), patience=patience())
     except (PermanentError, BusinessError) as error:
-        outcome = call_one("api.bury_order", Jsonb(request), "OM090", f"The database refuses this order: {error}", 1)
+        reason = f"The database refuses this order: {error}"
+        outcome = call_one("api.bury_order", Jsonb(request), "OM090", reason, 1, patience=patience())
     return outcome
 
 
 def place_batch(requests: list[Outcome]) -> list[Outcome]:
-    """Places a batch in one transaction; when one order breaks it, each alone."""
+    """Places a batch in one transaction; when one order breaks it, or it is too much for one statement, each alone."""
+    if len(requests) == 1:
+        return [place_one(requests[0])]
     try:
-        return call("api.place_orders", Jsonb(requests))
+        return call("api.place_orders", Jsonb(requests), patience=patience())
     except (PermanentError, BusinessError):
+        return [place_one(request) for request in requests]
+    except OutageError as error:
+        if error.sqlstate != QUERY_CANCELED:
+            raise
         return [place_one(request) for request in requests]

@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import celeryd_init, worker_process_init
 from kombu.entity import Exchange, Queue
+from kombu.transport import TRANSPORT_ALIASES
 from pydantic import ValidationError
 
 from beat_schedule import BEAT_SCHEDULE
@@ -24,6 +25,15 @@ QUEUES = ("orders", "inventory", "views", "alerts", "cache", "events", "maintena
 FOREIGN_QUEUE = "celery"
 # Celery reads these itself, each time, before anything it is told. CELERY_BROKER_URL is a setting of ours too.
 CELERYS_OWN = ("CELERY_RESULT_BACKEND", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+# What a worker's banner and statistics show; on a connection the scheme of its URL gives way to it.
+TRANSPORT_ALIASES.update(
+    {
+        "redis-guarded": "workers.undecodable:Transport",
+        "sentinel-guarded": "workers.undecodable:SentinelTransport",
+        "redis-batch": "workers.transport:Transport",
+        "sentinel-batch": "workers.transport:SentinelTransport",
+    }
+)
 log = logging.getLogger(__name__)  # not Celery's, which is silent until a worker has set it up
 
 
@@ -61,6 +71,8 @@ def configure(application: Celery, settings: Settings) -> None:
         task_time_limit=900,
         task_soft_time_limit=870,
         worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,  # what one process prefetched behind a long task would wait for it
+        worker_consumer="workers.consumer:Consumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -96,23 +108,49 @@ except SetupError as error:
 
 
 @celeryd_init.connect(weak=False)
-def _own_unacknowledged_set(conf: Any = None, options: Any = None, **_: Any) -> None:
-    """A worker of `orders` alone redelivers within seconds, from a set of its own.
+def _choose_transport(conf: Any = None, options: Any = None, **_: Any) -> None:
+    """A worker of `orders` alone takes many messages at once, and redelivers within seconds, from a set of its own.
 
     The set is otherwise shared by all workers, and one with a short visibility timeout would run the others' long
     tasks a second time.
     """
     queues = (options or {}).get("queues") or []
     names = queues.split(",") if isinstance(queues, str) else list(queues)
+    settings, kind = get_settings(), "guarded"
     if names == ["orders"]:
         conf.broker_transport_options = conf.broker_transport_options | {
             "unacked_key": "orders.unacked",
             "unacked_index_key": "orders.unacked_index",
             "unacked_mutex_key": "orders.unacked_mutex",
-            "visibility_timeout": get_settings().visibility_timeout,
+            "visibility_timeout": settings.visibility_timeout,
             "unacked_restore_throttle": 1,
         }
         conf.worker_prefetch_multiplier = 8  # one process, short tasks: the next is here when one is done
+        conf.worker_disable_prefetch = False
+        solo = "solo" in str((options or {}).get("pool", ""))
+        if settings.orders_transport == "batch" and not solo:
+            log.warning("this worker takes messages one by one; start it with -P solo, and as many as you need")
+        elif settings.orders_transport == "batch":
+            kind = "batch"
+            conf.worker_prefetch_multiplier = settings.orders_prefetch
+            # It would be given back as Celery's own way acknowledges, which a batch does not.
+            conf.worker_enable_prefetch_count_reduction = False
+            if refusal := unfit(conf):
+                sys.exit(f"ordermill: {refusal}")
+    scheme = "sentinel" if str(conf.broker_url).startswith("sentinel") else "redis"
+    conf.broker_transport = f"{scheme}-{kind}"
+
+
+def unfit(conf: Any) -> str | None:
+    """Why an orders worker cannot take many messages at once as it is configured, and what to do; None where it can."""
+    stock = "or set ORDERMILL_ORDERS_TRANSPORT=stock"
+    urls = [conf.broker_url] if isinstance(conf.broker_url, str) else list(conf.broker_url)
+    addresses = [address for url in urls for address in url.split(";")]
+    if conf.broker_transport_options.get("global_keyprefix"):
+        return f"an orders worker cannot use a global key prefix: give it a Redis database of its own, {stock}"
+    if len(addresses) > 1 and not all(address.startswith("sentinel") for address in addresses):
+        return f"an orders worker cannot use several broker URLs: give CELERY_BROKER_URL one address, {stock}"
+    return None
 
 
 @worker_process_init.connect(weak=False)

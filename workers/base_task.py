@@ -9,9 +9,12 @@ from celery import Task
 from celery.exceptions import Reject
 from celery.utils.log import get_task_logger
 
-from workers.database import call, holdable
-from workers.errors import FaultError, OutageError, TransientError
+from workers.database import call, call_one, holdable
+from workers.errors import DatabaseError, FaultError, OutageError, TransientError
+from workers.settings import get_settings
 
+# The connection broke, or PostgreSQL itself went down: perhaps by this very message.
+MAY_BE_ITS_FAULT = {None, "57P02"}
 log = get_task_logger(__name__)
 
 
@@ -36,30 +39,72 @@ class CommandTask(Task):
     acks_late = True
     reject_on_worker_lost = True
     ignore_result = False
+    Strategy = "workers.batching:strategy"
+    # Why the last call in this process could not be done now: an orders worker then stops fetching.
+    stopped_by: Exception | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the task; what no retry in place could mend goes back to the queue, where it is safe."""
+        """Runs the task; what no retry in place could mend goes back to the queue, where it is safe.
+
+        A redelivered message may have killed its worker. Its attempts are counted, so that it does not do so for ever.
+        """
+        counted = bool((self.request.delivery_info or {}).get("redelivered"))
         try:
-            return super().__call__(*args, **kwargs)
+            attempts = call_one("api.count_attempt", self.message_name()) if counted else 0
+            if attempts > get_settings().claim_attempts:
+                result = self.give_up(args, kwargs, attempts - 1)
+            else:
+                result = super().__call__(*args, **kwargs)
         except (OutageError, TransientError) as error:
+            self.forget(counted and error.sqlstate not in MAY_BE_ITS_FAULT)
             raise self.back_to_the_queue(error) from None
         except FaultError as error:
+            self.forget(counted)
             time.sleep(1)  # it will be the same for each message until somebody mends it: do not spin
             raise self.back_to_the_queue(error) from None
         except Exception as error:
             # A bug. The message is acknowledged with the failure, so it is kept first, to be replayed once mended.
-            message = as_text({"args": args, "kwargs": kwargs})
             try:
-                call("api.bury_message", self.name, holdable(self.request.id)[:200], message, holdable(repr(error)))
+                self.keep(args, kwargs, repr(error), attempts or 1)
             except Exception as second:
                 time.sleep(1)  # nothing can be kept now: do not spin
                 log.exception("%s %s failed, and cannot be kept now", self.name, self.request.id)
                 raise self.back_to_the_queue(second) from None
             raise
+        self.forget(counted, all_of_them=True)
+        return result
+
+    def message_name(self) -> str:
+        """The message by its task id, as PostgreSQL can hold it."""
+        return holdable(self.request.id)[:200]
+
+    def forget(self, counted: bool, all_of_them: bool = False) -> None:
+        """Takes back the attempt just counted, because it was not the message's fault; or all, because it is done."""
+        if counted:
+            try:
+                call("api.forget_attempt", self.message_name(), all_of_them, patience=0.0)
+            except DatabaseError as error:
+                log.info("an attempt of %s stays counted: %s", self.request.id, error)
+
+    def give_up(self, args: tuple[Any, ...], kwargs: dict[str, Any], attempts: int) -> Any:
+        """The outcome of a message none of whose attempts ended: it is a dead letter now."""
+        reason = f"Each of its {attempts} attempts ended with its worker, or with its connection to the database."
+        letter = self.keep(args, kwargs, reason, attempts)
+        message = f"This could not be done; the reason is in dead letter {letter}."
+        return {"key": self.request.id, "status": "dead", "order_id": None, "code": "OM091", "field": "request"} | {
+            "message": message
+        }
+
+    def keep(self, args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, attempts: int) -> Any:
+        """Makes the message a dead letter, and gives its id."""
+        message = as_text({"args": args, "kwargs": kwargs})
+        return call_one("api.bury_message", self.name, self.message_name(), message, holdable(reason))
 
     def back_to_the_queue(self, error: Exception) -> Reject:
         """What to raise so that the message is not lost: the broker has it again."""
         log.warning("%s %s goes back to the queue: %s", self.name, self.request.id, error)
+        if isinstance(error, OutageError | FaultError):
+            self.stopped_by = error
         return Reject(error, requeue=True)
 
 

@@ -20,7 +20,18 @@ from workers.errors import DatabaseError, FaultError
 from workers.retry import CHECK_VIOLATION, classify, retrying
 from workers.settings import Settings, get_settings
 
-__all__ = ["Jsonb", "call", "call_one", "connect", "engine", "forget", "holdable", "session", "sqlalchemy_url"]
+__all__ = [
+    "Jsonb",
+    "call",
+    "call_one",
+    "connect",
+    "engine",
+    "forget",
+    "holdable",
+    "reachable",
+    "session",
+    "sqlalchemy_url",
+]
 
 # A peer that is frozen or cut off is noticed within some 15 s, by either side; a statement still has its own timeout.
 CLIENT_SIDE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 15_000}
@@ -106,30 +117,41 @@ def session() -> Iterator[Connection]:
         raise translate(error) from error
 
 
+def reachable() -> bool:
+    """Whether PostgreSQL answers now; it is asked once."""
+    try:
+        with session() as connection:
+            connection.exec_driver_sql("SELECT 1")
+    except DatabaseError:
+        return False
+    return True
+
+
 def holdable(text: object) -> str:
     """The text with U+FDD0 for each NUL and lone surrogate, as `shop.parse_request` has it: PostgreSQL can hold it."""
     return CANNOT_BE_HELD.sub("\ufdd0", str(text))
 
 
-def call(routine: str, *arguments: object, on: Connection | None = None) -> list[Any]:
+def call(routine: str, *arguments: object, on: Connection | None = None, patience: float | None = None) -> list[Any]:
     """Runs `SELECT * FROM routine(arguments)` and gives its rows, as mappings or as single values.
 
-    Without `on` the call is retried as a whole: quickly after a deadlock, slowly in an outage. Raises the errors of
+    Without `on` the call is retried as a whole: quickly after a deadlock, slowly in an outage, for `patience` seconds
+    (default: ORDERMILL_RETRY_SLOW_SECONDS). Raises the errors of
     `workers.errors`: `OutageError` when an outage outlasts the slow retries, `BusinessError` for a state of class OM,
     `PermanentError` for what no retry can mend.
     """
     statement = f"SELECT * FROM {routine}({', '.join(['%s'] * len(arguments))})"  # noqa: S608 - a name of ours
     if on is not None:
         return _rows(on, statement, arguments)
-    for attempt in retrying(get_settings()):
+    for attempt in retrying(get_settings(), patience):
         with attempt:
             return _in_session(statement, arguments)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def call_one(routine: str, *arguments: object, on: Connection | None = None) -> Any:
+def call_one(routine: str, *arguments: object, on: Connection | None = None, patience: float | None = None) -> Any:
     """The same for a routine that gives one row."""
-    return call(routine, *arguments, on=on)[0]
+    return call(routine, *arguments, on=on, patience=patience)[0]
 
 
 def _in_session(statement: str, arguments: Sequence[object]) -> list[Any]:

@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from workers.errors import SetupError
+from workers.settings import Settings, get_settings
 
 STATE = Path("run") / "stack.json"
 STACK_LOCK = Path("run") / "stack.lock"
+_PARTS = {
+    "database_url": ("database", "DATABASE_URL"),
+    "redis_url": ("Redis", "REDIS_URL"),
+    "broker_url": ("Redis", "REDIS_URL"),
+}
 
 
 class ServiceError(SetupError):
@@ -93,3 +99,21 @@ def running_stack(home: Path) -> dict[str, Any]:
     finally:
         os.close(descriptor)
     return {}
+
+
+def located_settings(*parts: str) -> Settings:
+    """The settings, their addresses from the environment, else from what runs in the home; `parts` must be known."""
+    settings = get_settings()
+    running = running_stack(settings.home)
+    given = set(settings.model_fields_set)
+    if "redis_url" not in given and settings.broker_url == settings.redis_url:
+        given.discard("broker_url")  # derived from a REDIS_URL that nobody gave
+    found = {name: running[name] for name in ("database_url", "redis_url", "broker_url") if name in running}
+    update: dict[str, Any] = {name: value for name, value in found.items() if name not in given}
+    for part in parts:
+        if part not in given and part not in update:
+            what, variable = _PARTS[part]
+            raise ServiceError(
+                f"no {what} to use: none is running: set {variable}, or run `make up` in another terminal and try again"
+            )
+    return settings.model_copy(update=update)

@@ -51,8 +51,11 @@ def classify(sqlstate: str | None, disconnected: bool = False) -> type[DatabaseE
     return BusinessError if (sqlstate or "").startswith("OM") else PermanentError
 
 
-def retrying(settings: Settings) -> Iterator[stamina.Attempt]:
-    """Attempts at one transaction: quick ones with jitter after a deadlock, slow ones for some seconds in an outage."""
+def retrying(settings: Settings, patience: float | None = None) -> Iterator[stamina.Attempt]:
+    """Attempts at one transaction: quick ones with jitter after a deadlock, slow ones in an outage.
+
+    None starts after `patience` seconds, by default those of ORDERMILL_RETRY_SLOW_SECONDS.
+    """
     quick = 0
 
     def backoff(error: Exception) -> bool | float:
@@ -67,7 +70,7 @@ def retrying(settings: Settings) -> Iterator[stamina.Attempt]:
         stamina.retry_context(
             on=backoff,
             attempts=None,
-            timeout=settings.retry_slow_seconds,
+            timeout=settings.retry_slow_seconds if patience is None else patience,
             wait_initial=0.1,
             wait_max=1.0,
             wait_jitter=0.1,

@@ -5,6 +5,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -68,10 +69,16 @@ class Settings(BaseSettings):
         10, ge=1, description="After this a claim whose drain died is swept back; must exceed the statement timeout."
     )
     claim_attempts: int = Field(
-        3, ge=1, le=20, description="Attempts before an order that kills its drain is a dead letter."
+        3, ge=1, le=20, description="Attempts before what kills its drain or its worker is a dead letter."
     )
     visibility_timeout: int = Field(
         8, ge=2, description="Seconds until an `orders` message of a killed worker is delivered again."
+    )
+    orders_transport: Literal["batch", "stock"] = Field(
+        "batch", description="How an `orders` worker takes messages: many at once, or one by one by stock kombu."
+    )
+    orders_prefetch: int = Field(
+        100, ge=1, le=1_000, description="The most messages that an `orders` worker has in hand (100 in one fetch)."
     )
     orders_workers: int = Field(
         2, ge=1, le=64, description="Solo `orders` worker processes started by `demo` and `up`."
@@ -90,6 +97,11 @@ class Settings(BaseSettings):
         if self.claim_lease_seconds * 1000 <= self.statement_timeout_ms:
             raise ValueError("ORDERMILL_CLAIM_LEASE_SECONDS must be longer than ORDERMILL_STATEMENT_TIMEOUT_MS")
         return self
+
+    @property
+    def orders_patience(self) -> float:
+        """Seconds that an orders worker tries again in place: a message is back in its queue before others take it."""
+        return min(self.retry_slow_seconds, max(0.5, self.visibility_timeout - self.statement_timeout_ms / 1000 - 1))
 
 
 def unusable(error: ValidationError) -> str:

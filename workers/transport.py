@@ -1,0 +1,121 @@
+"""A kombu Redis transport that takes many messages of one queue at once, with none ever outside a key of Redis.
+
+It waits with a blocking peek, `BLMOVE q q RIGHT RIGHT`, and takes with one EVAL that moves messages straight into the
+unacknowledged set. Why it exists, and what would let it go: docs/decisions/0003. It overrides private methods of
+kombu 5.7, which tests/unit/test_transport_pins.py holds still.
+"""
+
+from queue import Empty
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+from kombu.transport import redis as stock
+from redis.exceptions import ResponseError
+
+from workers.errors import SetupError
+from workers.unacknowledged import ENDING, MOST, QoS
+from workers.undecodable import Guarded
+
+MOST_BYTES = 8_000_000  # of messages at once, so that a worker's memory stays small whatever is sent
+PEEK_SECONDS = 0.1  # only priority 0 wakes a waiting worker: any other waits so long at most
+
+# RPOP first: a Redis whose memory is full refuses HSET, but not in a script that has already written.
+TAKE = """
+local time, room, bytes, taken = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2]), {}
+for list = 3, #KEYS do
+    while room > 0 and bytes > 0 do
+        local item = redis.call('RPOP', KEYS[list])
+        if not item then break end
+        local tag = ARGV[3] .. room
+        redis.call('HSET', KEYS[1], tag, '[' .. item .. ARGV[4])
+        redis.call('ZADD', KEYS[2], time[1] + time[2] / 1000000, tag)
+        room, bytes = room - 1, bytes - #item
+        taken[#taken + 1] = tag
+        taken[#taken + 1] = item
+    end
+end
+return taken"""
+
+
+class Taking(Guarded):
+    """For a kombu Redis channel of one queue."""
+
+    QoS = QoS
+    queue = ""
+
+    def basic_consume(self: Any, queue: str, *args: Any, **kwargs: Any) -> Any:
+        """Consumes the one queue; raises SetupError for a second, but for those of broadcasts."""
+        if queue not in self._fanout_queues:
+            if self.queue not in {"", queue}:
+                raise SetupError(
+                    f"a worker of {self.queue} serves no second queue: consume {queue} with another worker"
+                )
+            self.queue = queue
+        return super().basic_consume(queue, *args, **kwargs)  # type: ignore[misc]
+
+    def _brpop_start(self: Any, timeout: float | None = None) -> None:
+        """Sends the peek and the take together, where kombu sends BRPOP."""
+        if not self.active_queues:
+            return
+        room, ending = self.qos.can_consume_max_estimate(), ENDING % self.queue
+        lists = [self._q_for_pri(self.queue, step) for step in self.priority_steps]
+        keys = [self.unacked_key, self.unacked_index_key, *lists]
+        self._in_poll, self._brpop_sent_at = self.client.connection, monotonic()
+        peek = ("BLMOVE", self.queue, self.queue, "RIGHT", "RIGHT", timeout or self.brpop_timeout)
+        most = MOST if room is None else min(room, MOST)
+        take = ("EVAL", TAKE, len(keys), *keys, most, MOST_BYTES, f"{uuid4().hex}:", ending)
+        self._in_poll.send_packed_command(self._in_poll.pack_commands([peek, take]))
+
+    def _brpop_read(self: Any, **options: Any) -> bool:
+        try:
+            refused, taken = self._replies(self.client.connection)
+            unwanted = []
+            for tag, item in zip(taken[::2], taken[1::2], strict=True):
+                if self.queue in self.connection._callbacks:
+                    self.hand_over(self.queue, item, tag.decode())
+                else:  # it stopped consuming, perhaps at the last of these
+                    unwanted.append(tag.decode())
+            self.qos.give_back(unwanted)
+            if refused and not taken:
+                raise refused  # a key that is no list: the consumer connects again, in a while
+            if not taken:
+                raise Empty
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _replies(self: Any, connection: Any) -> tuple[ResponseError | None, list[bytes]]:
+        refused = None
+        try:
+            try:
+                self.client.parse_response(connection, "BLMOVE")
+            except ResponseError as error:  # a full Redis moves nothing; taking makes room there
+                refused = error
+            return refused, self.client.parse_response(connection, "EVAL")
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+
+
+class Channel(Taking, stock.Channel):
+    """One queue of Redis."""
+
+
+class SentinelChannel(Taking, stock.SentinelChannel):
+    """One queue of Redis behind Sentinel."""
+
+
+class Transport(stock.Transport):
+    """The transport of a process that consumes one queue."""
+
+    Channel = Channel
+    brpop_timeout = PEEK_SECONDS
+
+
+class SentinelTransport(stock.SentinelTransport):
+    """The same behind Sentinel."""
+
+    Channel = SentinelChannel
+    brpop_timeout = PEEK_SECONDS

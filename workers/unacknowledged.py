@@ -1,0 +1,113 @@
+"""The set of messages that an orders worker has taken and not yet acknowledged, in kombu's own form.
+
+A hash of `[payload, exchange, routing_key]` and an index of when each was taken, by the clock of Redis: written by the
+EVAL of `workers.transport`, here acknowledged together, given back, and restored when their worker died.
+"""
+
+import contextlib
+from typing import Any
+
+from kombu.transport import redis as stock
+from kombu.transport import virtual
+from kombu.utils.json import dumps, loads
+
+from workers.undecodable import NOT_A_MESSAGE, UnreadableError, read, record, undecodable_key
+
+MOST = 100  # acknowledged, or restored, at once
+ENDING = ',"","%s"]'  # the default exchange finds any queue by its name, whatever exchange a client named
+
+# The messages of the living are touched: one that waits for its time is not taken for one of the dead.
+OVERDUE = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+for i = 3, #ARGV do redis.call('ZADD', KEYS[1], 'XX', now, ARGV[i]) end
+return redis.call('ZRANGE', KEYS[1], '-inf', now - ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])"""
+# Once, whoever restores it; kombu watches the whole hash instead, which under load never stands still.
+RESTORE = """
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then redis.call(ARGV[2], KEYS[3], ARGV[3]) end
+redis.call('ZREM', KEYS[2], ARGV[1])"""
+
+
+class QoS(stock.QoS):
+    """kombu's bookkeeping of a channel; only a message whose worker died comes back as `redelivered`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.acknowledged: list[str] = []
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Notes a message that the EVAL has put into the set."""
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledges, before the next wait or with the hundredth."""
+        self.acknowledged.append(delivery_tag)
+        virtual.QoS.ack(self, delivery_tag)
+        if len(self.acknowledged) >= MOST:
+            self.flush_acknowledged()
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Acknowledges, or puts it behind all others in its queue."""
+        if requeue:
+            self.restore_by_tag(delivery_tag, leftmost=True)
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            self.ack(delivery_tag)
+
+    def give_back(self, tags: list[str]) -> None:
+        """Puts these in front of all others in their queue, in their order."""
+        for tag in reversed(tags):
+            self.restore_by_tag(tag)
+            if tag in self._delivered:
+                virtual.QoS.ack(self, tag)
+
+    def can_consume(self) -> bool:
+        """Whether there is room for more; asked before each wait, so this is where acknowledgements go."""
+        self.flush_acknowledged()
+        return bool(super().can_consume())
+
+    def flush_acknowledged(self) -> None:
+        """Removes what was acknowledged; what is not removed is redelivered, and answered from its key."""
+        tags, self.acknowledged = self.acknowledged, []
+        if tags:
+            with self.channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+                pipe.hdel(self.unacked_key, *tags).zrem(self.unacked_index_key, *tags).execute()
+
+    def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:
+        """Puts back what nobody has touched for the visibility timeout, the oldest in front."""
+        if not self.channel.queue:
+            return
+        mine = [tag for tag in self._delivered if tag not in self._dirty]
+        with self.channel.conn_or_acquire() as client:
+            tags = client.eval(OVERDUE, 1, self.unacked_index_key, self.visibility_timeout, num or MOST, *mine)
+            for tag in reversed(tags):
+                self.restore_by_tag(tag, client, died=True)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Gives back what a worker that stops has left; where Redis is away it is all there, and soon overdue."""
+        with contextlib.suppress(*self.channel.connection_errors):
+            self.flush_acknowledged()
+            self.give_back([tag for tag in self._delivered if tag not in self._dirty])
+        self._delivered.clear()
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False, died: bool = False) -> None:
+        """Moves one message back into its queue, or what is none to where it is set aside; once, by whomever."""
+        with self.channel.conn_or_acquire(client) as redis:
+            kept = redis.hget(self.unacked_key, tag) or b""
+            where, item = self._origin(kept, died) if kept else ("", b"")
+            end = "LPUSH" if leftmost else "RPUSH"
+            redis.eval(RESTORE, 3, self.unacked_key, self.unacked_index_key, where, tag, end, item)
+
+    def _origin(self, kept: bytes, died: bool) -> tuple[str, bytes | str]:
+        """The list and the item that a record of the set, ours or stock kombu's, came from."""
+        queue = self.channel.queue
+        ending = (ENDING % queue).encode()
+        item = kept[1 : -len(ending)] if kept.endswith(ending) else dumps(loads(kept)[0]).encode()
+        try:
+            payload = read(item)
+        except UnreadableError as error:
+            return undecodable_key(queue), record(queue, item, NOT_A_MESSAGE, str(error))
+        if died:
+            payload["headers"]["redelivered"] = payload["properties"]["delivery_info"]["redelivered"] = True
+            item = dumps(payload)
+        return self.channel._q_for_pri(queue, payload["properties"]["priority"]), item
