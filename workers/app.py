@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, worker_process_init
+from celery.signals import celeryd_init, worker_init, worker_process_init
 from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import ValidationError
@@ -125,20 +125,27 @@ def _choose_transport(conf: Any = None, options: Any = None, **_: Any) -> None:
             "visibility_timeout": settings.visibility_timeout,
             "unacked_restore_throttle": 1,
         }
-        conf.worker_prefetch_multiplier = 8  # one process, short tasks: the next is here when one is done
         conf.worker_disable_prefetch = False
         solo = "solo" in str((options or {}).get("pool", ""))
         if settings.orders_transport == "batch" and not solo:
             log.warning("this worker takes messages one by one; start it with -P solo, and as many as you need")
         elif settings.orders_transport == "batch":
             kind = "batch"
-            conf.worker_prefetch_multiplier = settings.orders_prefetch
             # It would be given back as Celery's own way acknowledges, which a batch does not.
             conf.worker_enable_prefetch_count_reduction = False
             if refusal := unfit(conf):
                 sys.exit(f"ordermill: {refusal}")
     scheme = "sentinel" if str(conf.broker_url).startswith("sentinel") else "redis"
     conf.broker_transport = f"{scheme}-{kind}"
+
+
+@worker_init.connect(weak=False)
+def _take_many(sender: Any = None, **_: Any) -> None:
+    """Gives a worker that takes many at once room for them; `--prefetch-multiplier` has been read before any signal."""
+    if str(sender.app.conf.broker_transport).endswith("-batch"):
+        sender.concurrency = 1  # Celery counts the processors also for a pool of one
+        if sender.prefetch_multiplier == sender.app.conf.worker_prefetch_multiplier:
+            sender.prefetch_multiplier = get_settings().orders_prefetch
 
 
 def unfit(conf: Any) -> str | None:

@@ -144,6 +144,7 @@ class Batch:
         except (OutageError, FaultError) as error:
             for request in requests:
                 task_ready(request)
+            log.warning("%d messages of %s go back to the queue", len(requests), self.task.name)
             requests[0].message.channel.qos.give_back([request.message.delivery_tag for request in requests])
             self.consumer.pause(error)
         except TransientError as error:

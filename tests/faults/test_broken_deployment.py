@@ -51,7 +51,7 @@ def test_orders_of_both_doors_wait_until_a_broken_deployment_is_mended_and_are_t
     assert (mill.shop.rows("SELECT attempt FROM shop.claims"), decided) == ([1], 0)
     assert not any(result.ready() for result in results)
 
-    assert wait_until(lambda: "goes back to the queue" in mill.logs(), 30)
+    assert wait_until(lambda: "back to the queue" in mill.logs(), 30)
     assert "Traceback" not in mill.logs()
     mend()
     mill.send("orders.drain", 3, queue="maintenance")

@@ -122,7 +122,7 @@ def test_while_the_database_is_away_orders_wait_and_then_are_all_decided(
 
     results = [mill.send("orders.place", request) for request in requests]
     many = mill.send("orders.place_many", requests)
-    assert wait_until(lambda: "goes back to the queue" in workers[0].log.read_text(), 30)
+    assert wait_until(lambda: "back to the queue" in workers[0].log.read_text(), 30)
     assert "Traceback" not in workers[0].log.read_text()  # one line for each message is enough
     postgres.start()
     reconnected(mill)
