@@ -5,6 +5,7 @@ its queue, from which `workers.dead_letters` makes dead letters.
 """
 
 import base64
+import contextlib
 import json
 import uuid
 from datetime import UTC, datetime
@@ -45,7 +46,7 @@ def record(queue: str, item: bytes | str, code: str, reason: str) -> str:
 def read(item: bytes) -> dict[str, Any]:
     """The message in a list item, its envelope made whole; raises UnreadableError, never another."""
     try:
-        payload = loads(bytes_to_str(item))
+        payload = loads(bytes_to_str(item)) if b"__type__" in item else json.loads(item.decode())
     except Exception as error:  # whatever it was, it came with the item: too deep, too long a number, not UTF-8 ...
         raise UnreadableError(f"It is not JSON that can be read: {type(error).__name__}: {str(error)[:200]}") from None
     if not isinstance(payload, dict):
@@ -78,6 +79,15 @@ class Message(virtual.Message):
             super().__init__(payload, channel=channel, **kwargs)
         except Exception as error:
             raise UnreadableError(f"The message's body cannot be unpacked: {error!r}") from None
+
+    def _decode(self) -> Any:
+        # What kombu does where there is nothing for its hooks to do, in a fifth of the time.
+        body = self.body.encode() if isinstance(self.body, str) else self.body
+        json_wanted = self.content_type == "application/json" and "application/json" in (self.accept or ())
+        if json_wanted and isinstance(body, bytes) and b"__type__" not in body:
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(body.decode())
+        return super()._decode()
 
 
 class Guarded:
