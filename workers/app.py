@@ -42,6 +42,7 @@ def configure(application: Celery, settings: Settings) -> None:
     for name in CELERYS_OWN:
         if os.environ.pop(name, None):
             log.warning("%s is ignored: set REDIS_URL for results, CELERY_BROKER_URL for the broker", name)
+    behind_sentinel = {"master_name": settings.sentinel_master} if settings.sentinel_master else {}
     application.conf.update(
         broker_url=settings.broker_url,
         result_backend=settings.redis_url,
@@ -87,10 +88,11 @@ def configure(application: Celery, settings: Settings) -> None:
             "socket_timeout": 15,  # kombu passes None: a dead peer would hang the worker
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
-        },
+        }
+        | behind_sentinel,
         redis_socket_timeout=15,
         redis_socket_connect_timeout=5,
-        result_backend_transport_options={"retry_policy": {"timeout": 15.0}},
+        result_backend_transport_options={"retry_policy": {"timeout": 15.0}} | behind_sentinel,
         beat_schedule=BEAT_SCHEDULE,
         beat_max_loop_interval=1,
     )

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("CELERY_BROKER_URL"),
         description="The Celery broker: an instance with `noeviction` and AOF. Default: REDIS_URL.",
     )
+    sentinel_master: str = Field(
+        "", description="The name of the master behind `sentinel://` addresses; several are separated by `;`."
+    )
     role: str = Field(
         "ordermill_worker",
         pattern=r"^[a-z_][a-z0-9_]{0,62}$|^$",
@@ -96,6 +99,8 @@ class Settings(BaseSettings):
             raise ValueError("ORDERMILL_LOCK_TIMEOUT_MS must be below ORDERMILL_STATEMENT_TIMEOUT_MS")
         if self.claim_lease_seconds * 1000 <= self.statement_timeout_ms:
             raise ValueError("ORDERMILL_CLAIM_LEASE_SECONDS must be longer than ORDERMILL_STATEMENT_TIMEOUT_MS")
+        if not self.sentinel_master and "sentinel://" in (self.broker_url + self.redis_url):
+            raise ValueError("ORDERMILL_SENTINEL_MASTER must name the master behind a sentinel:// address")
         return self
 
     @property

@@ -25,7 +25,11 @@ appendfsync everysec"""
 BROKER_NOTE = """\
 With `appendfsync everysec` a crash of the Redis host can lose the last second of messages sent by Celery. Their keys
 are unknown afterwards (`api.order_outcome` gives NULL): send them again under the same keys. Orders submitted by SQL
-are not affected. Redis Cluster does not work as a Celery broker."""
+are not affected. Redis Cluster does not work as a Celery broker.
+
+`orders` workers need the right to `EVAL` and `BLMOVE`, one address, and no global key prefix; a worker that cannot work
+so says it and stops. Behind Sentinel, write `sentinel://host:26379/0;sentinel://other:26379/0` and name the master in
+`ORDERMILL_SENTINEL_MASTER`."""
 
 LIMITS = """\
 ## What must agree

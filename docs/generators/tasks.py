@@ -41,7 +41,12 @@ one positional argument, or else the keyword arguments. Messages are JSON; a que
   `ORDERMILL_KEYS_KEPT_DAYS`.
 - **Acknowledgement.** *Late*: after the commit, so a killed worker's message is delivered again. *Early*: before the
   work; what is lost is done by the next run.
-- Do not set `countdown`, `eta` or `expires` on commands."""
+- **Together.** What an `orders` worker finds waiting, up to a hundred messages, it places together. A message with
+  `countdown`, `eta`, `expires`, callbacks, a group or a chain, or one that is delivered again after its worker died, is
+  run alone, in some ten times the time. Do not set `countdown`, `eta` or `expires` on orders: a time that is due is a
+  row. In a batch, of Celery's signals only `task_received` and `task_success` are sent.
+- **Attempts.** A message whose worker died is run alone, at most `ORDERMILL_CLAIM_ATTEMPTS` times; then it is a dead
+  letter. What waits out an outage, a lock or a broken deployment is not counted."""
 
 WIRE = """\
 ## Without a Celery client

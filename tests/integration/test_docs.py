@@ -40,9 +40,11 @@ PASSWORD = "only-for-this-test"
 # Run here, against the processes of the README.
 COMMANDS = (
     ".venv/bin/python examples/place_order.py",
+    ".venv/bin/python examples/place_many_orders.py",
     ".venv/bin/python examples/submit_in_transaction.py",
     ".venv/bin/ordermill status",
     ".venv/bin/ordermill verify",
+    ".venv/bin/ordermill dead-letters list",
     ".venv/bin/ordermill migrate",
     'curl --fail --user "ordermill:$ORDERMILL_FLOWER_PASSWORD" http://127.0.0.1:5555/api/workers',
     'curl --fail --user "ordermill:$ORDERMILL_FLOWER_PASSWORD" http://127.0.0.1:5555/api/tasks?limit=10',
@@ -141,6 +143,8 @@ def test_a_documented_command_works(documented: Mill, command: str) -> None:
     printed = run(command, documented)
     if command.startswith("curl"):
         assert isinstance(json.loads(printed), dict)
+    elif "place_many" in command:
+        assert json.loads(printed) == {"placed": 100}
     elif "examples/" in command:
         placed(printed)
     elif command.endswith("verify"):
@@ -181,7 +185,7 @@ def test_the_sql_of_the_readme_works_and_its_order_is_placed(documented: Mill) -
 def test_the_code_in_the_readme_is_that_of_the_examples() -> None:
     programs = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").rglob("*.[pj][ys]")]
     blocks = [*fences(README, "python"), *fences(README, "js")]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         # What a program prints or names besides is left out of the README.
         assert any(block.strip() in program for program in programs), block
