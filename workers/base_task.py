@@ -98,7 +98,7 @@ class CommandTask(Task):
     def keep(self, args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, attempts: int) -> Any:
         """Makes the message a dead letter, and gives its id."""
         message = as_text({"args": args, "kwargs": kwargs})
-        return call_one("api.bury_message", self.name, self.message_name(), message, holdable(reason))
+        return call_one("api.bury_message", self.name, self.message_name(), message, holdable(reason), attempts)
 
     def back_to_the_queue(self, error: Exception) -> Reject:
         """What to raise so that the message is not lost: the broker has it again."""

@@ -58,6 +58,8 @@ class Consumer(CelerysConsumer):
             raise
         except Exception as error:  # it reports to the client, by ids that may be anything
             log.error("the sender of a message for the unknown task %s cannot be told: %r", exc, error)
+            if not message.acknowledged:
+                message.reject()
 
     def on_invalid_task(self, body: Any, message: Any, exc: Any) -> Any:
         """A message for a task of ours that cannot be run."""
