@@ -28,6 +28,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # A drain starts its own successor; this is for when that was lost. No slot: it ends at once where another drains.
     "drain": {"task": "orders.drain", "schedule": 5.0, "options": {"queue": "maintenance", "expires": 5.0}},
     "sweep": _every("orders.sweep", 10.0),
+    "collect-undecodable": _every("maintenance.collect_undecodable", 10.0),
     "expire-holds": _every("maintenance.expire_holds", 15.0),
     "ensure-partitions": _every("maintenance.ensure_partitions", HOUR),
     "prune": _every("maintenance.prune", HOUR),

@@ -1,12 +1,15 @@
 """Jobs that beat starts, each in its slot: one successful run a slot. Without a cadence they run now, for a person."""
 
+from functools import partial
 from typing import Any
 
-from workers.app import app
+from workers.app import FOREIGN_QUEUE, QUEUES, app
 from workers.base_task import JobTask
 from workers.database import call, call_one
+from workers.dead_letters import collect
 from workers.errors import OrdermillError
 from workers.jobs import repeat, run_job
+from workers.replay import broker_of
 from workers.settings import get_settings
 
 
@@ -26,7 +29,7 @@ def ensure_partitions(cadence: float | None = None) -> dict[str, Any]:
 
 @app.task(name="maintenance.prune", base=JobTask)
 def prune(cadence: float | None = None) -> dict[str, Any]:
-    """Deletes decided request keys and job runs that are older than the policy keeps them."""
+    """Deletes decided request keys, settled dead letters and job runs that are older than the policy keeps them."""
     keep = f"{get_settings().keys_kept_days} days"
     return run_job(
         "maintenance.prune",
@@ -45,6 +48,17 @@ def expire_holds(cadence: float | None = None) -> dict[str, Any]:
         lease=60,
         work=lambda session: {"expired": repeat(session, "api.expire_holds", 100)},
     )
+
+
+@app.task(name="maintenance.collect_undecodable", base=JobTask)
+def collect_undecodable(cadence: float | None = None) -> dict[str, Any]:
+    """Makes dead letters of what workers could not read, or had no task for, and so set aside in Redis."""
+
+    def work(session: Any) -> dict[str, Any]:
+        with broker_of(app) as broker:
+            return dict(collect(broker, (*QUEUES, FOREIGN_QUEUE), partial(call_one, "api.bury_unread", on=session)))
+
+    return run_job("maintenance.collect_undecodable", cadence, lease=60, work=work)
 
 
 @app.task(name="maintenance.verify", base=JobTask)

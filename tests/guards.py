@@ -70,6 +70,7 @@ _LETTER = (
     "INSERT INTO shop.dead_letters (id, source, payload, code, reason, attempts)"
     " VALUES ({id}, {source}, '{{}}', 'X', 'x', {n})"
 )
+_COUNTED = "INSERT INTO shop.message_attempts (message, attempts) VALUES ({message}, {attempts})"
 _JOB = "INSERT INTO shop.job_runs (job, slot, state, leased_until, finished_at) VALUES ({job}, {slot}, {rest})"
 
 CATALOG = {
@@ -157,6 +158,10 @@ REQUESTS = {
     "dead_letters_pkey": _LETTER.format(id="(SELECT id FROM shop.dead_letters)", source="'sql'", n="1"),
     "dead_letter_source_is_known": _LETTER.format(id=SOME_ID, source="'mail'", n="1"),
     "attempts_not_negative": _LETTER.format(id=SOME_ID, source="'sql'", n="-1"),
+    "settlement_is_known": "UPDATE shop.dead_letters SET settlement = 'lost', settled_at = now()",
+    "a_settled_letter_says_how": "UPDATE shop.dead_letters SET settled_at = now()",
+    "message_attempts_pkey": _COUNTED.format(message="'counted'", attempts="1"),
+    "counted_at_least_once": _COUNTED.format(message="'x'", attempts="0"),
     "job_runs_pkey": "INSERT INTO shop.job_runs SELECT * FROM shop.job_runs",
     "job_state_is_known": _JOB.format(job="'x'", slot="now()", rest="'asleep', NULL, now()"),
     "only_a_running_job_is_leased": _JOB.format(job="'x'", slot="now()", rest="'failed', now(), now()"),

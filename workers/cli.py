@@ -18,10 +18,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from workers.cli_dead_letters import letters
 from workers.errors import OrdermillError
-from workers.home_folder import ServiceError, running_stack
+from workers.home_folder import located_settings
 from workers.processes import Stack
-from workers.settings import Settings, get_settings, unusable
+from workers.settings import get_settings, unusable
 
 app = typer.Typer(
     help="Ordermill: the order engine behind a shop.",
@@ -29,26 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(letters, name="dead-letters")
 console = Console()
-_NONE_RUNS = "none is running: set {variable}, or run `make up` in another terminal and try again"
-
-
-def located_settings(*parts: str) -> Settings:
-    """The settings, their addresses from the environment, else from what runs in the home; `parts` must be known."""
-    settings = get_settings()
-    running = running_stack(settings.home)
-    given = set(settings.model_fields_set)
-    if "redis_url" not in given and settings.broker_url == settings.redis_url:
-        given.discard("broker_url")  # derived from a REDIS_URL that nobody gave
-    found = {name: running[name] for name in ("database_url", "redis_url", "broker_url") if name in running}
-    update: dict[str, Any] = {name: value for name, value in found.items() if name not in given}
-    for part in parts:
-        if part not in given and part not in update:
-            raise ServiceError(
-                f"no {'database' if part == 'database_url' else 'Redis'} to use: "
-                + _NONE_RUNS.format(variable=part.upper())
-            )
-    return settings.model_copy(update=update)
 
 
 def _version(asked: bool) -> None:

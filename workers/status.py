@@ -23,7 +23,7 @@ _QUESTIONS = {
         WHERE id >= %(since)s GROUP BY status ORDER BY status""",
     "order_queue": "SELECT pool, waiting, claimed, oldest FROM api.queue ORDER BY pool",
     "dead_letters": """SELECT source, code, count(*) AS letters FROM api.dead_letters
-        GROUP BY source, code ORDER BY source, code""",
+        WHERE settled_at IS NULL GROUP BY source, code ORDER BY source, code""",
     "jobs": "SELECT job, state, attempt, slot, started_at, finished_at FROM api.job_runs ORDER BY job",
     "partitions": "SELECT api.partitions_ahead() AS months_ahead",
 }
@@ -31,7 +31,7 @@ _QUESTIONS = {
 
 def collect(database_url: str, redis_url: str, broker_url: str) -> dict[str, Any]:
     """The state as plain values; a part that does not answer is None and its error is in `errors`."""
-    state: dict[str, Any] = {"database": None, "redis": None, "queues": None, "errors": []}
+    state: dict[str, Any] = {"database": None, "redis": None, "queues": None, "undecodable": None, "errors": []}
     state.update(dict.fromkeys(_QUESTIONS))
     with contextlib.ExitStack() as stack:
         stack.enter_context(_noted(state, "database"))
@@ -43,9 +43,9 @@ def collect(database_url: str, redis_url: str, broker_url: str) -> dict[str, Any
     with _noted(state, "redis"), redis.Redis.from_url(redis_url, socket_timeout=5, retry=None) as client:
         state["redis"] = client.info("server")["redis_version"]
     with _noted(state, "broker"), redis.Redis.from_url(broker_url, socket_timeout=5, retry=None) as client:
-        state["queues"] = {
-            name: sum(client.llen(name + step) for step in _PRIORITY_KEYS) for name in ("orders", *GENERAL_QUEUES)
-        }
+        names = ("orders", *GENERAL_QUEUES)
+        state["queues"] = {name: sum(client.llen(name + step) for step in _PRIORITY_KEYS) for name in names}
+        state["undecodable"] = {name: client.llen(f"{name}.undecodable") for name in names}
     return state
 
 
@@ -68,14 +68,14 @@ def show(state: dict[str, Any], console: Console) -> None:
     for problem in state["errors"]:
         console.print(f"[red]{problem}[/]", soft_wrap=True)
     if state["queues"] is not None:
-        queues = Table("queue", "waiting", title="Celery queues", title_justify="left")
+        queues = Table("queue", "waiting", "undecodable", title="Celery queues", title_justify="left")
         for name, depth in state["queues"].items():
-            queues.add_row(name, str(depth))
+            queues.add_row(name, str(depth), str(state["undecodable"][name]))
         console.print(queues)
     for title, name in (
         ("Waiting behind the SQL door", "order_queue"),
         ("Orders of the last day", "orders_last_day"),
-        ("Dead letters", "dead_letters"),
+        ("Open dead letters", "dead_letters"),
         ("Last job runs", "jobs"),
         ("Partitions", "partitions"),
     ):

@@ -44,7 +44,13 @@ AREAS: dict[str, dict[str, str]] = {
     },
     "Events and operation": {
         "events_inbox": "What happened, in the transaction in which it happened.",
-        "dead_letters": "What could not be done, with its payload and reason.",
+        "dead_letters": (
+            "What could not be done, with its payload and reason: an order has neither `task` nor `queue`, the message "
+            "of a task that failed its `task`, an item that no worker could read its `queue`. Open until `settled_at`."
+        ),
+        "message_attempts": (
+            "How often a message was tried that came back from a dead worker; its row goes when it is decided."
+        ),
         "job_runs": "The runs of maintenance jobs: one successful run a slot.",
     },
 }
@@ -78,7 +84,7 @@ LINKS: tuple[tuple[str, str, str], ...] = (
 )
 
 # Everything with an amount refers to it, or nothing refers to it: they would only hide the rest of the picture.
-NOT_DRAWN = ("currencies", "allowed_transitions", "events_inbox", "job_runs")
+NOT_DRAWN = ("currencies", "allowed_transitions", "events_inbox", "job_runs", "message_attempts")
 
 PARTITIONED = (
     "Partitioned by month of the id (`RANGE (id)`; an id is a UUIDv7, which begins with its time). "
@@ -95,5 +101,5 @@ id with the last 16 bits counted up: one primary-key range finds an order with i
 
 DIAGRAM_NOTE = (
     "Solid: a foreign key. Dashed: kept by the routines and checked by `api.verify`. Only keys are shown, and not "
-    "`currencies`, `allowed_transitions`, `events_inbox` and `job_runs`."
+    "`currencies`, `allowed_transitions`, `events_inbox`, `job_runs` and `message_attempts`."
 )

@@ -6,6 +6,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     version_table="schema_version",
     version_table_schema="shop",
+    transaction_per_migration=True,  # so that one may check, under a weak lock, what the one before it added
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -24,7 +24,8 @@ TO ordermill_app, ordermill_worker;
 -- What workers do.
 GRANT EXECUTE ON FUNCTION
 api.place_order(jsonb), api.place_orders(jsonb), api.check_request(text, text),
-api.bury_order(jsonb, text, text, integer), api.bury_message(text, text, text, text),
+api.bury_order(jsonb, text, text, integer), api.bury_message(text, text, text, text, integer),
+api.count_attempt(text), api.forget_attempt(text, boolean),
 api.refuse_command(text, text, text, text, text, text),
 api.claim_orders(integer, integer, integer, bigint), api.place_claim(uuid),
 api.return_claim(uuid, integer, text, text), api.sweep_claims(integer, integer), api.release_claim(uuid),
@@ -35,5 +36,7 @@ TO ordermill_worker;
 -- Maintenance, by beat or by hand.
 GRANT EXECUTE ON FUNCTION
 api.claim_job(text, interval, interval), api.finish_job(text, timestamptz, integer, text, jsonb),
-api.prune(interval, integer), api.ensure_partitions(integer), api.expire_holds(integer)
+api.prune(interval, integer), api.ensure_partitions(integer), api.expire_holds(integer),
+api.bury_unread(uuid, timestamptz, text, text, boolean, text, text), api.replay_order(uuid),
+api.settle_letter(uuid, text)
 TO ordermill_worker, ordermill_maintainer;

@@ -13,7 +13,7 @@ STATES = {"c": "23514", "f": "23503", "p": "23505", "u": "23505"}
 
 @pytest.fixture
 def shop(scratch: Shop) -> Shop:
-    """One of everything: a placed and a held order, a claimed one in the queue, a dead letter, a job run."""
+    """One of everything: a placed and a held order, a claimed one in the queue, a letter, an attempt, a job run."""
     scratch.stock("A", "E1", 10)
     scratch.stock("A", "E2", 10)
     scratch.stock("B", "E1", 10)
@@ -22,6 +22,7 @@ def shop(scratch: Shop) -> Shop:
     scratch.submit(order("queued", ("A", 1)))
     scratch.claim()
     scratch.value("SELECT api.bury_order(%s, 'X', 'x', 1)", psycopg.types.json.Jsonb({"key": "dead"}))
+    scratch.value("SELECT api.count_attempt('counted')")
     scratch.value("SELECT api.claim_job('job', '1 day', '1 min')")
     return scratch
 

@@ -6,6 +6,8 @@ AS $$
 DECLARE
     v_keys integer;
     v_runs integer;
+    v_letters integer;
+    v_attempts integer;
 BEGIN
     IF p_keep IS NULL OR p_keep < interval '1 day' THEN
         RAISE EXCEPTION 'keys are kept for at least a day: until then a client may send again' USING ERRCODE = 'OM011';
@@ -21,15 +23,30 @@ BEGIN
     DELETE FROM request_keys AS k USING old WHERE k.key = old.key;
     GET DIAGNOSTICS v_keys = ROW_COUNT;
     WITH old AS (
-        SELECT job, slot FROM job_runs 
+        SELECT job, slot FROM job_runs
         WHERE coalesce(finished_at, leased_until) < now() - interval '7 days'
         ORDER BY job, slot LIMIT p_limit FOR UPDATE SKIP LOCKED
     )
     DELETE FROM job_runs AS r USING old WHERE r.job = old.job AND r.slot = old.slot;
     GET DIAGNOSTICS v_runs = ROW_COUNT;
-    RETURN v_keys + v_runs;
+    -- An open letter is never too old, nor is that of a key whose answer still points to it.
+    WITH old AS (
+        SELECT d.id FROM dead_letters AS d
+        WHERE d.settled_at < now() - p_keep
+            AND NOT EXISTS (SELECT FROM request_keys AS k WHERE k.key = d.key AND k.status = 'dead')
+        ORDER BY d.settled_at LIMIT p_limit FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM dead_letters AS d USING old WHERE d.id = old.id;
+    GET DIAGNOSTICS v_letters = ROW_COUNT;
+    WITH old AS (
+        SELECT message FROM message_attempts
+        WHERE last_at < now() - interval '7 days' LIMIT p_limit FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM message_attempts AS m USING old WHERE m.message = old.message;
+    GET DIAGNOSTICS v_attempts = ROW_COUNT;
+    RETURN v_keys + v_runs + v_letters + v_attempts;
 END
 $$;
 
 COMMENT ON FUNCTION api.prune(interval, integer) IS
-'Deletes decided request keys older than this and job runs older than 7 days: one bounded batch; gives how many rows, 0 when done.';
+'Deletes decided request keys and settled dead letters older than this, job runs and counted attempts older than 7 days: one bounded batch; gives how many rows, 0 when done.';

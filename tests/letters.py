@@ -1,0 +1,108 @@
+"""What the tests of `ordermill dead-letters` share: the command over a mill's servers, and letters of each kind."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from typing import Any
+
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.shop import Shop, typed
+from tests.workers_fixtures import Mill, clean_environment
+from workers.cli import main
+from workers.settings import get_settings
+from workers.undecodable import record
+
+COMMAND = [sys.executable, "-m", "workers.cli", "dead-letters"]
+NOBODY = "redis://127.0.0.1:1/0"
+Done = subprocess.CompletedProcess[str]
+
+
+def environment(mill: Mill, **env: str) -> dict[str, str]:
+    return clean_environment() | mill.env | {"COLUMNS": "200"} | env
+
+
+def run(mill: Mill, *arguments: object, without: Iterable[str] = (), **env: str) -> Done:
+    """`ordermill dead-letters …` without a terminal; in this process, because to start one takes seconds."""
+    told = {name: value for name, value in environment(mill, **env).items() if name not in without}
+    out, err = StringIO(), StringIO()
+    words = ["ordermill", "dead-letters", *map(str, arguments)]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err), open(os.devnull) as nothing:
+        for name in {*os.environ} - {*told}:
+            patch.delenv(name)
+        for name, value in told.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", words)
+        patch.setattr(sys, "stdin", nothing)
+        get_settings.cache_clear()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        finally:
+            get_settings.cache_clear()
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+
+def answer(mill: Mill, words: str, *arguments: object) -> tuple[int, str]:
+    """The same on a terminal where somebody answers the question; gives the exit code and what was to be seen."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], env=environment(mill), stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    os.write(ours, f"{words}\n".encode())
+    seen = b""
+    try:
+        while part := os.read(ours, 65_536):
+            seen += part
+    except OSError:  # so a terminal ends whose last process has left
+        pass
+    finally:
+        os.close(ours)
+    return child.wait(60), seen.decode()
+
+
+def listed(mill: Mill, *arguments: object) -> list[dict[str, Any]]:
+    done = run(mill, "list", "--json", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def order_letter(shop: Shop, request: dict[str, Any], reason: str = "a bug") -> uuid.UUID:
+    shop.value("SELECT api.bury_order(%s, 'OM090', %s, 1)", Jsonb(typed(request)), reason)
+    return newest(shop)
+
+
+def message_letter(shop: Shop, task: str, task_id: str, *args: Any) -> uuid.UUID:
+    message = json.dumps({"args": args, "kwargs": {}})
+    return shop.value("SELECT api.bury_message(%s, %s, %s, 'a bug')", task, task_id, message)
+
+
+def unread_letter(shop: Shop, queue: str, item: str, base64: bool = False) -> uuid.UUID:
+    letter = uuid.uuid4()
+    shop.value(
+        "SELECT api.bury_unread(%s, now(), %s, %s, %s, 'OM092', 'It is no message.')", letter, queue, item, base64
+    )
+    return letter
+
+
+def newest(shop: Shop) -> uuid.UUID:
+    return shop.value("SELECT id FROM api.dead_letters ORDER BY created_at DESC LIMIT 1")
+
+
+def settled(shop: Shop, letter: uuid.UUID) -> str | None:
+    return shop.value("SELECT settlement FROM api.dead_letters WHERE id = %s", letter)
+
+
+def set_aside(mill: Mill, queue: str, item: str) -> None:
+    mill.broker.lpush(f"{queue}.undecodable", record(queue, item, "OM092", "It is no message."))
