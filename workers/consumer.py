@@ -9,11 +9,13 @@ from typing import Any
 
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer as CelerysConsumer
+from celery.worker.control import Panel
+from celery.worker.control import add_consumer as celerys_add_consumer
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from workers.database import reachable
-from workers.errors import SetupError
+from workers.message_form import malformed
 from workers.transport import Taking
 from workers.undecodable import NOT_A_MESSAGE, record
 
@@ -32,6 +34,7 @@ class Consumer(CelerysConsumer):
         handle = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Any) -> Any:
+            places = free_places(self)
             try:
                 problem = malformed(message)
                 return self.on_invalid_task(None, message, problem) if problem else handle(message)
@@ -40,43 +43,31 @@ class Consumer(CelerysConsumer):
             except Exception as error:
                 if message.acknowledged:
                     raise
+                if free_places(self) < places:
+                    self.controller.semaphore.release()  # else the pool has one place less for good
                 return self.on_invalid_task(None, message, error)
 
         return on_task_received
 
-    def on_unknown_message(self, body: Any, message: Any) -> Any:
+    def on_unknown_message(self, body: Any, message: Any) -> None:
         """A message that names no task."""
         self._set_aside(message, NOT_A_MESSAGE, "It names no task, as a Celery message does in its headers.")
-        return super().on_unknown_message(body, message)
+        self._tell(message, super().on_unknown_message, body, message)
 
-    def on_unknown_task(self, body: Any, message: Any, exc: Any) -> Any:
+    def on_unknown_task(self, body: Any, message: Any, exc: Any) -> None:
         """A message for a task that this worker does not have."""
         self._set_aside(message, UNKNOWN_TASK, f"No task is named {exc}.")
-        try:
-            return super().on_unknown_task(body, message, exc)
-        except (OSError, RedisError):
-            raise
-        except Exception as error:  # it reports to the client, by ids that may be anything
-            log.error("the sender of a message for the unknown task %s cannot be told: %r", exc, error)
-            if not message.acknowledged:
-                message.reject()
+        self._tell(message, super().on_unknown_task, body, message, exc)
 
-    def on_invalid_task(self, body: Any, message: Any, exc: Any) -> Any:
+    def on_invalid_task(self, body: Any, message: Any, exc: Any) -> None:
         """A message for a task of ours that cannot be run."""
         self._set_aside(message, INVALID_MESSAGE, f"It cannot be run: {exc!r}")
-        return super().on_invalid_task(body, message, exc)
+        self._tell(message, super().on_invalid_task, body, message, exc)
 
-    def on_decode_error(self, message: Any, exc: Any) -> Any:
+    def on_decode_error(self, message: Any, exc: Any) -> None:
         """A message whose body is not what its content type says, or is of a type that is not accepted."""
         self._set_aside(message, NOT_A_MESSAGE, f"Its body cannot be read: {exc!r}")
-        return super().on_decode_error(message, exc)
-
-    def add_task_queue(self, queue: str, *args: Any, **kwargs: Any) -> Any:
-        """As the remote control's `add_consumer`; raises SetupError for a second queue of a transport for one."""
-        channel = self.task_consumer.channel
-        if isinstance(channel, Taking) and queue != channel.queue:
-            raise SetupError(f"this worker serves {channel.queue} alone: consume {queue} with another worker")
-        return super().add_task_queue(queue, *args, **kwargs)
+        self._tell(message, super().on_decode_error, message, exc)
 
     def pause(self, reason: Exception) -> None:
         """Stops consuming until PostgreSQL answers; everything else that a worker does goes on."""
@@ -99,19 +90,30 @@ class Consumer(CelerysConsumer):
         queue = message.delivery_info["routing_key"]
         message.channel.set_aside(queue, record(queue, dumps(message._raw), code, reason), None)
 
+    def _tell(self, message: Any, tell: Callable[..., Any], *args: Any) -> None:
+        """Has Celery log, and answer, a message that is kept; by what is in it that may fail, whatever it is."""
+        try:
+            tell(*args)
+        except (OSError, RedisError):
+            raise  # the connection; the message is safe in Redis
+        except Exception as error:
+            log.error("of a message that is set aside no more can be said: %r", error)
+            if not message.acknowledged:
+                message.reject()
 
-def malformed(message: Any) -> Exception | None:
-    """Why the arguments of a message of Celery's second protocol are none, if they are not.
 
-    Celery finds out when it runs the task, and then keeps nothing.
-    """
-    if "task" not in message.headers or message.content_type != "application/json":
-        return None
-    body = message.payload
-    if isinstance(body, dict) and "args" in body:
-        return None  # a hybrid of both protocols, which Celery checks
-    if not isinstance(body, list) or len(body) != 3:
-        return ValueError("the body is not a list of arguments, keywords and the rest")
-    if not isinstance(body[0], list) or not isinstance(body[1], dict) or not isinstance(body[2] or {}, dict):
-        return ValueError("its arguments are no list, or its keywords or the rest no object")
-    return None
+def add_consumer(state: Any, queue: str, *args: Any, **options: Any) -> dict[str, str]:
+    """Celery's remote control command of this name, refused by a worker whose transport has one queue."""
+    channel = state.consumer.task_consumer.channel
+    if isinstance(channel, Taking) and queue != channel.queue:
+        return {"error": f"this worker serves {channel.queue} alone: consume {queue} with another worker"}
+    return dict(celerys_add_consumer(state, queue, *args, **options))
+
+
+Panel.data["add_consumer"] = add_consumer
+
+
+def free_places(consumer: Any) -> int:
+    """How many tasks the pool can take now; 0 where it does not count them."""
+    semaphore = getattr(consumer.controller, "semaphore", None)
+    return int(semaphore.value) if semaphore else 0
