@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 from celery import signals
+from celery.bootsteps import RUN
 from celery.states import SUCCESS
 from celery.utils.imports import symbol_by_name
 from celery.utils.log import get_logger
@@ -131,7 +132,13 @@ class Batch:
         return isinstance(body, list) and not any((body[2] or {}).get(name) for name in FOLLOWERS)
 
     def flush(self) -> None:
-        """Runs what has come, and settles each message; Celery calls it in the next turn of its loop."""
+        """Runs what has come, and settles each message; Celery calls it in the next turn of its loop.
+
+        A worker that stops is called once more, when it no longer acknowledges: it has begun none of these, and they
+        go back to their queue as its channel closes.
+        """
+        if self.consumer.blueprint.state != RUN:
+            return
         requests, self.requests = self.requests, []
         requests = [request for request in requests if not (request.id in revoked_tasks and request.revoked())]
         if not requests:

@@ -1,8 +1,7 @@
 """A kombu Redis transport that takes many messages of one queue at once, with none ever outside a key of Redis.
 
-It waits with a blocking peek, `BLMOVE q q RIGHT RIGHT`, and takes with one EVAL that moves messages straight into the
-unacknowledged set. Why it exists, and what would let it go: docs/decisions/0003. It overrides private methods of
-kombu 5.7, which tests/unit/test_transport_pins.py holds still.
+A blocking peek, `BLMOVE q q RIGHT RIGHT`, and one EVAL that moves messages straight into the unacknowledged set. Why it
+exists, and what would let it go: docs/decisions/0003. tests/unit/test_transport_pins.py holds still what it overrides.
 """
 
 from queue import Empty
@@ -42,32 +41,33 @@ class Taking(Guarded):
     """For a kombu Redis channel of one queue."""
 
     QoS = QoS
-    queue = ""
+    queue, takes = "", False
 
-    def basic_consume(self: Any, queue: str, *args: Any, **kwargs: Any) -> Any:
-        """Consumes the one queue; raises SetupError for a second, but for those of broadcasts."""
-        if queue not in self._fanout_queues:
+    def basic_consume(self: Any, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+        """Consumes the one queue; raises SetupError for a second. Broadcasts, and replies to them, are none."""
+        if not no_ack and queue not in self._fanout_queues:
             if self.queue not in {"", queue}:
-                raise SetupError(
-                    f"a worker of {self.queue} serves no second queue: consume {queue} with another worker"
-                )
+                raise SetupError(f"a worker of {self.queue} has no second queue: consume {queue} with another worker")
             self.queue = queue
-        return super().basic_consume(queue, *args, **kwargs)  # type: ignore[misc]
+        return super().basic_consume(queue, no_ack, *args, **kwargs)  # type: ignore[misc]
 
-    def _brpop_start(self: Any, timeout: float | None = None) -> None:
+    def _brpop_start(self: Any, timeout: float | None = None) -> Any:
         """Sends the peek and the take together, where kombu sends BRPOP."""
-        if not self.active_queues:
-            return
+        self.takes = self.queue in self.active_queues
+        if not self.takes:  # replies that this process waits for, or nothing
+            return super()._brpop_start(timeout)  # type: ignore[misc]
         room, ending = self.qos.can_consume_max_estimate(), ENDING % self.queue
         lists = [self._q_for_pri(self.queue, step) for step in self.priority_steps]
         keys = [self.unacked_key, self.unacked_index_key, *lists]
         self._in_poll, self._brpop_sent_at = self.client.connection, monotonic()
         peek = ("BLMOVE", self.queue, self.queue, "RIGHT", "RIGHT", timeout or self.brpop_timeout)
-        most = MOST if room is None else min(room, MOST)
-        take = ("EVAL", TAKE, len(keys), *keys, most, MOST_BYTES, f"{uuid4().hex}:", ending)
-        self._in_poll.send_packed_command(self._in_poll.pack_commands([peek, take]))
+        allowance = (MOST if room is None else min(room, MOST), MOST_BYTES)
+        take = ("EVAL", TAKE, len(keys), *keys, *allowance, f"{uuid4().hex}:", ending)
+        return self._in_poll.send_packed_command(self._in_poll.pack_commands([peek, take]))
 
-    def _brpop_read(self: Any, **options: Any) -> bool:
+    def _brpop_read(self: Any, **options: Any) -> Any:
+        if not self.takes:
+            return super()._brpop_read(**options)
         try:
             refused, taken = self._replies(self.client.connection)
             unwanted = []
@@ -86,8 +86,7 @@ class Taking(Guarded):
             self._in_poll = None
             self._flush_brpop_reauth()
 
-    def _replies(self: Any, connection: Any) -> tuple[ResponseError | None, list[bytes]]:
-        refused = None
+    def _replies(self: Any, connection: Any, refused: Any = None) -> tuple[ResponseError | None, list[bytes]]:
         try:
             try:
                 self.client.parse_response(connection, "BLMOVE")

@@ -83,10 +83,15 @@ class QoS(stock.QoS):
             for tag in reversed(tags):
                 self.restore_by_tag(tag, client, died=True)
 
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """As the channel closes; kombu itself looks no further where nothing is left to give back."""
+        with contextlib.suppress(*self.channel.connection_errors):
+            self.flush_acknowledged()
+        super().restore_unacked_once(stderr)
+
     def restore_unacked(self, client: Any = None) -> None:
         """Gives back what a worker that stops has left; where Redis is away it is all there, and soon overdue."""
         with contextlib.suppress(*self.channel.connection_errors):
-            self.flush_acknowledged()
             self.give_back([tag for tag in self._delivered if tag not in self._dirty])
         self._delivered.clear()
 
