@@ -9,33 +9,20 @@ Uses DATABASE_URL (a scratch database is made there and dropped) or the embedded
 import argparse
 import json
 import os
-import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 from sqlalchemy import make_url
 
+from bench.orders import CATALOG, Orders
 from workers.database import connect
 from workers.embedded import Servers, erase
 from workers.migrate import migrate
-
-VARIANTS, CUSTOMERS, LINES = 2_000, 500, 3
-CATALOG = """
-    INSERT INTO shop.categories (code, name) VALUES ('bench', 'Bench');
-    INSERT INTO shop.products (code, category_id, title) VALUES ('bench', 1, 'Bench');
-    INSERT INTO shop.product_variants (product_id, sku, title, price_amount, currency)
-    SELECT 1, 'S' || i, 'S' || i, 100 + i, 'USD' FROM generate_series(1, {variants}) AS i;
-    INSERT INTO shop.customers (number) SELECT 'C' || i FROM generate_series(1, {customers}) AS i;
-    INSERT INTO shop.pools (code, name, currency) VALUES ('P', 'P', 'USD');
-    INSERT INTO shop.locations (code, name, pool_id, priority) VALUES ('P1', 'P1', 1, 1), ('P2', 'P2', 1, 2);
-    SELECT shop.load_stock(array_agg(v), array_agg(l), array_agg(1000000::bigint), array_agg(0::bigint),
-        array_agg(5::bigint)) FROM generate_series(1, {variants}) AS v, generate_series(1, 2) AS l"""
 
 
 class Bench:
@@ -44,29 +31,14 @@ class Bench:
     def __init__(self, url: str) -> None:
         migrate(url)
         self.db = connect(url)
-        self.db.execute(CATALOG.format(variants=VARIANTS, customers=CUSTOMERS).encode())
+        self.db.execute(CATALOG.encode())
         self.stat = Path(f"/proc/{self.db.info.backend_pid}/stat")
-        self.random = random.Random(7)  # noqa: S311
-        self.made = 0
+        self.orders = Orders()
 
     def cpu(self) -> float:
         """CPU seconds of the backend so far."""
         fields = self.stat.read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def typed(self) -> dict[str, Any]:
-        """A new order as the placing routines take it."""
-        self.made += 1
-        skus = [f"S{self.random.randint(1, VARIANTS)}" for _ in range(LINES)]
-        customer = f"C{self.random.randint(1, CUSTOMERS)}"
-        return {"key": f"b{self.made}", "customer": customer, "pool": "P", "skus": skus, "quantities": [1] * LINES}
-
-    def request(self) -> str:
-        """A new order as an application sends it."""
-        order = self.typed()
-        lines = [{"sku": sku, "quantity": 1} for sku in order.pop("skus")]
-        del order["quantities"]
-        return json.dumps({"version": 1, **order, "lines": lines})
 
     def measure(self, name: str, orders: int, work: Callable[[], None]) -> None:
         """Prints the rate and the CPU of one way."""
@@ -78,17 +50,19 @@ class Bench:
     def place_each(self, orders: int) -> None:
         """One call an order."""
         for _ in range(orders):
-            self.db.execute("SELECT api.place_order(%s)", [Jsonb(self.typed())])
+            self.db.execute("SELECT api.place_order(%s)", [Jsonb(self.orders.typed())])
 
     def place_batches(self, orders: int, size: int) -> None:
         """One call a batch."""
         for _ in range(orders // size):
-            self.db.execute("SELECT api.place_orders(%s)", [Jsonb([self.typed() for _ in range(size)])])
+            self.db.execute("SELECT api.place_orders(%s)", [Jsonb([self.orders.typed() for _ in range(size)])])
 
     def submit(self, orders: int, size: int) -> None:
         """The SQL door."""
         for _ in range(orders // size):
-            self.db.execute("SELECT api.submit_orders(%s::text[])", [[self.request() for _ in range(size)]])
+            self.db.execute(
+                "SELECT api.submit_orders(%s::text[])", [[json.dumps(self.orders.request()) for _ in range(size)]]
+            )
 
     def drain(self) -> None:
         """What the drain does, without its pauses."""
