@@ -14,6 +14,7 @@ shop = Celery("my-shop", broker=os.environ["CELERY_BROKER_URL"], backend=os.envi
 
 
 def some_orders(count: int) -> list[dict[str, object]]:
+    """So many orders of one unit."""
     lines = [{"sku": "TEA-100", "quantity": 1}]
     return [
         {"version": 1, "key": f"many-{uuid.uuid4()}", "customer": "C-1", "pool": "SAMPLE", "lines": lines}

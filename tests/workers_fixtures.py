@@ -289,6 +289,13 @@ def at_work(mill: Mill) -> Mill:
 
 
 @pytest.fixture
+def door(mill: Mill) -> Mill:
+    """The module's mill with one orders worker and no other: for what only that worker does."""
+    mill.living(1)
+    return mill
+
+
+@pytest.fixture
 def sku(mill: Mill) -> str:
     """A sku of this test's own, with ten units at E1."""
     name = f"SKU-{secrets.token_hex(4)}"

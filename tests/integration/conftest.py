@@ -1,5 +1,5 @@
 """The workers' fixtures for the tests of this folder, and their logs where one fails."""
 
-from tests.workers_fixtures import at_work, fresh_mill, mill, module_mill, pytest_runtest_makereport, sku
+from tests.workers_fixtures import at_work, door, fresh_mill, mill, module_mill, pytest_runtest_makereport, sku
 
-__all__ = ["at_work", "fresh_mill", "mill", "module_mill", "pytest_runtest_makereport", "sku"]
+__all__ = ["at_work", "door", "fresh_mill", "mill", "module_mill", "pytest_runtest_makereport", "sku"]

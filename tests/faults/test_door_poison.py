@@ -1,0 +1,178 @@
+"""An order, or a command, that kills its worker each time: a dead letter after its attempts, and the others are done.
+
+What is only slow, or met an outage, has used up no attempt.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.faults.test_database_away import mill_on_postgres, postgres, reconnected
+from tests.nursery import Nursery
+from tests.shop import order
+from tests.workers_fixtures import Mill, kill, ready
+from workers.child import wait_until
+from workers.embedded import EmbeddedPostgres
+
+__all__ = ["mill_on_postgres", "postgres"]
+
+ATTEMPTS = 3  # ORDERMILL_CLAIM_ATTEMPTS
+# Ordermill, but that a process which is about to place or adjust what is called POISON dies of it, as by a fault in the
+# driver: whatever it does with the others, PostgreSQL has not heard of this statement.
+POISON_APP = """
+import os
+import signal
+
+from sqlalchemy import Engine, event
+
+from workers.app import app
+
+
+@event.listens_for(Engine, "before_cursor_execute")
+def die(connection, cursor, statement, parameters, context, executemany):
+    deadly = "api.place_order" in statement or "api.adjust_inventory" in statement
+    if deadly and "POISON" in repr([getattr(each, "obj", each) for each in parameters]):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def poisoned(fresh_mill: Mill) -> Mill:
+    """A mill with `poison_app`, and enough stock of A."""
+    (fresh_mill.folder / "poison_app.py").write_text(POISON_APP)
+    fresh_mill.shop.stock("A", "E1", 1_000)
+    return fresh_mill
+
+
+@pytest.fixture
+def poison_nursery(poisoned: Mill) -> Iterator[Nursery]:
+    with Nursery(poisoned, "poison_app") as nursery:
+        yield nursery
+
+
+def settled(mill: Mill) -> bool:
+    """Nothing is left in Redis, nor any counted attempt in PostgreSQL."""
+    left = [mill.waiting(), mill.broker.hlen("orders.unacked"), mill.broker.zcard("orders.unacked_index")]
+    return not any(left) and not mill.shop.count("message_attempts")
+
+
+def test_an_order_that_kills_its_worker_is_a_dead_letter_and_the_fifty_beside_it_are_placed(
+    poisoned: Mill, poison_nursery: Nursery
+) -> None:
+    mill, good = poisoned, [order(None, ("A", 1)) for _ in range(50)]
+    poison = order("POISON", ("A", 1))
+    for request in [*good[:20], poison, *good[20:]]:
+        mill.send("orders.place", request)
+    worker, deaths = poison_nursery.begin(), 0
+
+    def decided() -> bool:
+        nonlocal worker, deaths
+        if not worker.alive():
+            worker, deaths = poison_nursery.begin(), deaths + 1
+        return mill.all_decided([*good, poison], 0)
+
+    assert wait_until(decided, 90)
+    assert wait_until(lambda: settled(mill), 20)
+    assert deaths == 1 + ATTEMPTS  # once with the batch, which counts as no attempt, and then alone
+    assert worker.alive()
+    assert mill.orders_by_key([*good, poison]) == [1] * 50 + [0]
+    dead = mill.shop.outcome("POISON")
+    assert dead is not None
+    assert (dead["status"], dead["code"]) == ("dead", "OM090")
+    letters = mill.shop.maps("SELECT key, source, code, attempts, payload FROM api.dead_letters")
+    assert [(letter["key"], letter["source"], letter["code"]) for letter in letters] == [("POISON", "celery", "OM090")]
+    assert letters[0]["attempts"] == ATTEMPTS
+    assert letters[0]["payload"]["skus"] == ["A"]
+
+
+def test_a_command_that_kills_its_process_is_a_dead_letter_and_the_others_are_done(poisoned: Mill) -> None:
+    mill = poisoned
+    commands = [
+        {"key": key, "sku": "A", "location": "E1", "quantity": 1, "reason": "found"}
+        for key in [*(f"good-{n}" for n in range(10)), "POISON", *(f"good-{n}" for n in range(10, 20))]
+    ]
+    general = ready(mill.start_worker("general", "inventory", "-c", "1", app="poison_app"))
+
+    results = [mill.send("inventory.adjust", command, queue="inventory") for command in commands]
+
+    outcomes = [result.get(timeout=90)["status"] for result in results]
+    assert outcomes == ["done"] * 10 + ["dead"] + ["done"] * 10
+    assert wait_until(lambda: not mill.broker.hlen("unacked") and not mill.waiting("inventory"), 20)
+    assert general.alive()
+    assert general.log.read_text().count("WorkerLostError") >= 1 + ATTEMPTS
+    assert mill.shop.level("A", "E1") == {"available": 1_020}
+    [letter] = mill.shop.maps("SELECT key, code, payload, attempts FROM api.dead_letters")
+    assert (letter["key"], letter["code"]) == (results[10].id, "OM091")
+    assert letter["payload"]["message"]["args"] == [commands[10]]
+    assert settled(mill)
+
+
+@pytest.fixture
+def redelivered(fresh_mill: Mill) -> list[Any]:
+    """The results of five orders whose worker was killed while it placed them; no worker lives."""
+    return taken_over(fresh_mill, 5)
+
+
+def taken_over(mill: Mill, count: int) -> list[Any]:
+    mill.shop.stock("A", "E1", 1_000)
+    mill.env["ORDERMILL_RETRY_SLOW_SECONDS"] = "0.2"
+    worker = mill.orders_worker()
+    with mill.locked_stock("A"):
+        results = [mill.send("orders.place", order(None, ("A", 1))) for _ in range(count)]
+        backends = mill.wait_blocked()
+        assert wait_until(lambda: mill.broker.hlen("orders.unacked") == count, 20)
+        kill(worker)
+        mill.terminate(backends)
+    return results
+
+
+def all_placed(mill: Mill, results: list[Any]) -> None:
+    outcomes = [result.get(timeout=90) for result in results]
+    assert [outcome["status"] for outcome in outcomes] == ["placed"] * len(results)
+    assert mill.shop.level("A", "E1") == {"available": 1_000 - len(results), "committed": len(results)}
+    assert mill.shop.count("dead_letters") == 0
+    assert wait_until(lambda: settled(mill), 20)
+
+
+def test_what_is_slow_again_and_again_uses_up_no_attempts(fresh_mill: Mill, redelivered: list[Any]) -> None:
+    mill = fresh_mill
+    mill.env["ORDERMILL_LOCK_TIMEOUT_MS"] = "50"
+    worker = mill.orders_worker()
+    with mill.locked_stock("A"):  # each attempt waits for it, gives up, and is made again later
+        assert wait_until(lambda: worker.log.read_text().count("goes back to the queue") > 10 * ATTEMPTS, 60)
+
+    all_placed(mill, redelivered)
+
+
+def test_sessions_cut_in_the_middle_of_attempts_use_up_none(fresh_mill: Mill, redelivered: list[Any]) -> None:
+    mill, cuts = fresh_mill, 0
+    mill.env["ORDERMILL_LOCK_TIMEOUT_MS"] = "2500"
+    mill.orders_worker()
+    with mill.locked_stock("A"):
+        while cuts < 3 * ATTEMPTS:
+            mill.terminate(mill.wait_blocked())
+            cuts += 1
+
+    all_placed(mill, redelivered)
+
+
+def test_a_database_that_stops_in_the_middle_of_attempts_uses_up_none(
+    mill_on_postgres: Mill, postgres: EmbeddedPostgres
+) -> None:
+    mill = mill_on_postgres
+    results = taken_over(mill, 1)
+    mill.env["ORDERMILL_LOCK_TIMEOUT_MS"] = "2500"
+    worker = mill.orders_worker()
+    for outages in range(1, 2 * ATTEMPTS + 1):
+        with contextlib.suppress(psycopg.OperationalError), mill.locked_stock("A"):  # it ends our session too
+            mill.wait_blocked()
+            postgres.stop()
+        assert wait_until(lambda count=outages: worker.log.read_text().count("consuming stops") >= count, 30)  # type: ignore[misc]
+        postgres.start()
+        reconnected(mill)
+
+    all_placed(mill, results)
+    assert worker.alive()
