@@ -13,8 +13,8 @@ from workers.database import call, call_one, holdable
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
 from workers.settings import get_settings
 
-# The connection broke, or PostgreSQL itself went down: perhaps by this very message.
-MAY_BE_ITS_FAULT = {None, "57P02"}
+# Attempts to take back when PostgreSQL answers, by the message: whether all of them. This process's own.
+owed: dict[str, bool] = {}
 log = get_task_logger(__name__)
 
 
@@ -48,18 +48,21 @@ class CommandTask(Task):
 
         A redelivered message may have killed its worker. Its attempts are counted, so that it does not do so for ever.
         """
-        counted = bool((self.request.delivery_info or {}).get("redelivered"))
+        attempts = 0
         try:
-            attempts = call_one("api.count_attempt", self.message_name()) if counted else 0
+            take_back()
+            if (self.request.delivery_info or {}).get("redelivered"):
+                attempts = call_one("api.count_attempt", self.message_name())
             if attempts > get_settings().claim_attempts:
                 result = self.give_up(args, kwargs, attempts - 1)
             else:
                 result = super().__call__(*args, **kwargs)
         except (OutageError, TransientError) as error:
-            self.forget(counted and error.sqlstate not in MAY_BE_ITS_FAULT)
+            if not error.midway:
+                self.forget(attempts)
             raise self.back_to_the_queue(error) from None
         except FaultError as error:
-            self.forget(counted)
+            self.forget(attempts)
             time.sleep(1)  # it will be the same for each message until somebody mends it: do not spin
             raise self.back_to_the_queue(error) from None
         except Exception as error:
@@ -71,20 +74,21 @@ class CommandTask(Task):
                 log.exception("%s %s failed, and cannot be kept now", self.name, self.request.id)
                 raise self.back_to_the_queue(second) from None
             raise
-        self.forget(counted, all_of_them=True)
+        self.forget(attempts, all_of_them=True)
         return result
 
     def message_name(self) -> str:
         """The message by its task id, as PostgreSQL can hold it."""
         return holdable(self.request.id)[:200]
 
-    def forget(self, counted: bool, all_of_them: bool = False) -> None:
+    def forget(self, attempts: int, all_of_them: bool = False) -> None:
         """Takes back the attempt just counted, because it was not the message's fault; or all, because it is done."""
-        if counted:
+        if attempts:
+            owed[self.message_name()] = all_of_them
             try:
-                call("api.forget_attempt", self.message_name(), all_of_them, patience=0.0)
+                take_back()
             except DatabaseError as error:
-                log.info("an attempt of %s stays counted: %s", self.request.id, error)
+                log.info("an attempt of %s stays counted until PostgreSQL answers: %s", self.request.id, error)
 
     def give_up(self, args: tuple[Any, ...], kwargs: dict[str, Any], attempts: int) -> Any:
         """The outcome of a message none of whose attempts ended: it is a dead letter now."""
@@ -106,6 +110,13 @@ class CommandTask(Task):
         if isinstance(error, OutageError | FaultError):
             self.stopped_by = error
         return Reject(error, requeue=True)
+
+
+def take_back() -> None:
+    """Takes back the attempts that are owed; raises DatabaseError, and owes them still, where it cannot."""
+    for message, all_of_them in list(owed.items()):
+        call("api.forget_attempt", message, all_of_them, patience=0.0)
+        del owed[message]
 
 
 class JobTask(Task):

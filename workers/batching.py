@@ -152,7 +152,9 @@ class Batch:
             for request in requests:
                 task_ready(request)
             log.warning("%d messages of %s go back to the queue", len(requests), self.task.name)
-            requests[0].message.channel.qos.give_back([request.message.delivery_tag for request in requests])
+            tags = [request.message.delivery_tag for request in requests]
+            # One of them may take PostgreSQL down each time: then each is run alone, and its attempts are counted.
+            requests[0].message.channel.qos.give_back(tags, died=error.midway)
             self.consumer.pause(error)
         except TransientError as error:
             log.warning("%d messages of %s go back to the queue: %s", len(requests), self.task.name, error)

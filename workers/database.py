@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from workers.errors import DatabaseError, FaultError
+from workers.errors import DatabaseError, FaultError, OutageError
 from workers.retry import CHECK_VIOLATION, classify, retrying
 from workers.settings import Settings, get_settings
 
@@ -42,6 +42,7 @@ SERVER_SIDE = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "15000",
 }
+WENT_DOWN = {None, "57P02"}  # the connection broke, or PostgreSQL ended all sessions because one had crashed
 CANNOT_BE_HELD = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -136,16 +137,22 @@ def call(routine: str, *arguments: object, on: Connection | None = None, patienc
     """Runs `SELECT * FROM routine(arguments)` and gives its rows, as mappings or as single values.
 
     Without `on` the call is retried as a whole: quickly after a deadlock, slowly in an outage, for `patience` seconds
-    (default: ORDERMILL_RETRY_SLOW_SECONDS). Raises the errors of
-    `workers.errors`: `OutageError` when an outage outlasts the slow retries, `BusinessError` for a state of class OM,
+    (default: ORDERMILL_RETRY_SLOW_SECONDS; 0: it is tried once). Raises the errors of `workers.errors`: `OutageError` when an outage outlasts the slow retries, `BusinessError` for a state of class OM,
     `PermanentError` for what no retry can mend.
     """
     statement = f"SELECT * FROM {routine}({', '.join(['%s'] * len(arguments))})"  # noqa: S608 - a name of ours
     if on is not None:
         return _rows(on, statement, arguments)
+    if patience == 0:
+        return _in_session(statement, arguments)
+    midway = False
     for attempt in retrying(get_settings(), patience):
         with attempt:
-            return _in_session(statement, arguments)
+            try:
+                return _in_session(statement, arguments)
+            except DatabaseError as error:
+                midway = error.midway = midway or error.midway
+                raise
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -179,5 +186,7 @@ def _rows(connection: Connection, statement: str, arguments: Sequence[object]) -
         result = connection.exec_driver_sql(statement, tuple(arguments))
         rows = result.mappings().all()
     except DBAPIError as error:
-        raise translate(error) from error
+        translated = translate(error)
+        translated.midway = isinstance(translated, OutageError) and translated.sqlstate in WENT_DOWN
+        raise translated from error
     return [next(iter(row.values())) if len(row) == 1 else dict(row) for row in rows]

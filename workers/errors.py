@@ -6,11 +6,15 @@ class OrdermillError(Exception):
 
 
 class DatabaseError(OrdermillError):
-    """PostgreSQL did not do what was asked; carries its SQLSTATE, None when it had no say."""
+    """PostgreSQL did not do what was asked; carries its SQLSTATE, None when it had no say.
+
+    `midway`: it, or the connection, went down in the middle of a statement, perhaps by that very statement.
+    """
 
     def __init__(self, message: str, sqlstate: str | None = None) -> None:
         super().__init__(message, sqlstate)
         self.sqlstate = sqlstate
+        self.midway = False
 
     def __str__(self) -> str:
         return f"{self.args[0]} ({self.sqlstate or 'no SQLSTATE'})"

@@ -3,10 +3,12 @@
 The whole transaction is run again, outermost; a lost COMMIT reply is safe, because the request's key has the answer.
 """
 
+import logging
 import random
 from collections.abc import Iterator
 
 import stamina
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.settings import Settings
@@ -34,6 +36,16 @@ FAULT_CLASSES = {
 }
 # A violated CHECK names its constraint. Without one no partition of the table takes the row: they were not made ahead.
 CHECK_VIOLATION = "23514"
+
+
+log = logging.getLogger(__name__)
+
+
+def _say(details: RetryDetails) -> None:
+    log.warning("tried again in %.2f s: %s", details.wait_for, details.caused_by)
+
+
+set_on_retry_hooks([_say])  # its own line says neither what failed nor why
 
 
 def classify(sqlstate: str | None, disconnected: bool = False) -> type[DatabaseError]:

@@ -54,10 +54,10 @@ class QoS(stock.QoS):
         else:
             self.ack(delivery_tag)
 
-    def give_back(self, tags: list[str]) -> None:
-        """Puts these in front of all others in their queue, in their order."""
+    def give_back(self, tags: list[str], died: bool = False) -> None:
+        """Puts these in front of all others in their queue, in their order; as restored, if something died of them."""
         for tag in reversed(tags):
-            self.restore_by_tag(tag)
+            self.restore_by_tag(tag, died=died)
             if tag in self._delivered:
                 virtual.QoS.ack(self, tag)
 

@@ -4,6 +4,8 @@ What is only slow, or met an outage, has used up no attempt.
 """
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.nursery import Nursery
 from tests.shop import order
 from tests.workers_fixtures import Mill, kill, ready
 from workers.child import wait_until
+from workers.database import connect
 from workers.embedded import EmbeddedPostgres
 
 __all__ = ["mill_on_postgres", "postgres"]
@@ -175,4 +178,36 @@ def test_a_database_that_stops_in_the_middle_of_attempts_uses_up_none(
         reconnected(mill)
 
     all_placed(mill, results)
+    assert worker.alive()
+
+
+# An order of POISON never comes to its end: its backend is found by this, and killed.
+ENDLESS = """
+CREATE FUNCTION shop.endless() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END';
+CREATE TRIGGER endless BEFORE INSERT ON shop.orders FOR EACH ROW WHEN (NEW.key = 'POISON')
+EXECUTE FUNCTION shop.endless()
+"""
+ASLEEP = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+
+
+def test_an_order_that_takes_postgresql_down_with_it_each_time_is_a_dead_letter(mill_on_postgres: Mill) -> None:
+    mill = mill_on_postgres
+    mill.shop.stock("A", "E1", 10)
+    mill.db.execute(ENDLESS)
+    worker = mill.orders_worker()
+    requests = [order("POISON", ("A", 1)), *(order(None, ("A", 1)) for _ in range(5))]
+    results = [mill.send("orders.place", request) for request in requests]
+
+    def decided() -> bool:
+        with contextlib.suppress(psycopg.OperationalError), connect(mill.database_url) as admin:
+            for (pid,) in admin.execute(ASLEEP).fetchall():
+                os.kill(pid, signal.SIGKILL)
+        return bool(results[0].ready())
+
+    assert wait_until(decided, 60)
+    reconnected(mill)
+    outcomes = [result.get(timeout=60) for result in results]
+    assert [outcome["status"] for outcome in outcomes] == ["dead", *["placed"] * 5]
+    assert outcomes[0]["code"] == "OM090"
+    assert mill.shop.rows("SELECT attempts FROM api.dead_letters") == [ATTEMPTS]
     assert worker.alive()
