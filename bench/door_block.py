@@ -57,7 +57,7 @@ class Side:
 
 
 OURS = Side("ours", OURS_APP)
-STOCK = Side("stock", STOCK_APP, prefetch=16, batch_publish=False)
+STOCK = Side("stock", STOCK_APP, prefetch=16)
 
 
 class Rig:

@@ -137,7 +137,8 @@ def call(routine: str, *arguments: object, on: Connection | None = None, patienc
     """Runs `SELECT * FROM routine(arguments)` and gives its rows, as mappings or as single values.
 
     Without `on` the call is retried as a whole: quickly after a deadlock, slowly in an outage, for `patience` seconds
-    (default: ORDERMILL_RETRY_SLOW_SECONDS; 0: it is tried once). Raises the errors of `workers.errors`: `OutageError` when an outage outlasts the slow retries, `BusinessError` for a state of class OM,
+    (default: ORDERMILL_RETRY_SLOW_SECONDS; 0: it is tried once). Raises the errors of
+    `workers.errors`: `OutageError` when an outage outlasts the slow retries, `BusinessError` for a state of class OM,
     `PermanentError` for what no retry can mend.
     """
     statement = f"SELECT * FROM {routine}({', '.join(['%s'] * len(arguments))})"  # noqa: S608 - a name of ours
