@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from kombu.exceptions import OperationalError
 from pydantic import ValidationError
+from redis.exceptions import RedisError
 
 from tasks.commands import run_command
 from tasks.payloads import CancelRequest, OrderRequest, fits_as_key, refused_key
 from workers.app import app
-from workers.base_task import CommandTask, JobTask, as_text, payload_of
+from workers.base_task import CommandTask, JobTask, as_text, key_of, payload_of
 from workers.batching import BatchTask, Call
 from workers.database import Jsonb, call, call_one, holdable
 from workers.drain import QUERY_CANCELED
@@ -44,7 +46,31 @@ def place(self: PlaceTask, *args: Any, **kwargs: Any) -> Outcome:
     return request if "status" in request else place_one(request)
 
 
-@app.task(name="orders.place_many", base=CommandTask, bind=True)
+class PlaceManyTask(CommandTask):
+    """How a list of orders is placed: in batches; when it kills its workers, each order on its own."""
+
+    abstract = True
+
+    def give_up(self, args: tuple[Any, ...], kwargs: dict[str, Any], attempts: int) -> Any:
+        """The outcomes so far: each order is sent as an `orders.place`, so that only the one that kills is dead."""
+        payload = payload_of(args, kwargs)
+        if not isinstance(payload, list):
+            return [super().give_up(args, kwargs, attempts)]
+        ids = [f"{self.request.id}:{number}" for number in range(len(payload))]
+        try:
+            with app.producer_or_acquire() as producer, producer.batch():
+                for order, task_id in zip(payload, ids, strict=True):
+                    place.apply_async((order,), task_id=task_id, producer=producer, retry=False)
+        except (OSError, RedisError, OperationalError) as error:
+            raise OutageError(f"Redis: {error}") from error
+        return [
+            {"key": key_of(order, task_id), "status": "accepted", "order_id": None, "code": None, "field": None}
+            | {"message": "Placed alone, because the list ended its workers: ask for its outcome by its key."}
+            for order, task_id in zip(payload, ids, strict=True)
+        ]
+
+
+@app.task(name="orders.place_many", base=PlaceManyTask, bind=True)
 def place_many(self: CommandTask, *args: Any, **kwargs: Any) -> list[Outcome]:
     """Places a list of orders, each decided alone: gives their outcomes in order.
 

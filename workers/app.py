@@ -5,6 +5,7 @@ What Celery is told, and why, is here; what a task does is in `tasks`, when it r
 
 import logging
 import os
+import ssl
 import sys
 from typing import Any
 
@@ -45,6 +46,8 @@ def configure(application: Celery, settings: Settings) -> None:
     behind_sentinel = {"master_name": settings.sentinel_master} if settings.sentinel_master else {}
     application.conf.update(
         broker_url=settings.broker_url,
+        # kombu's own default for rediss:// checks no certificate, and with a transport by name does not even encrypt.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if unsaid_tls(settings.broker_url) else None,
         result_backend=settings.redis_url,
         result_expires=3600,
         # JSON only: a pickle from a queue that others can write to is a program.
@@ -98,6 +101,11 @@ def configure(application: Celery, settings: Settings) -> None:
     )
 
 
+def unsaid_tls(url: str) -> bool:
+    """Whether an address asks for TLS and does not say how the server's certificate is checked."""
+    return url.startswith("rediss://") and "ssl_cert_reqs" not in url
+
+
 app = Celery("ordermill", include=["tasks.orders", "tasks.inventory", "tasks.maintenance"])
 try:
     configure(app, get_settings())
@@ -139,6 +147,9 @@ def _choose_transport(conf: Any = None, options: Any = None, **_: Any) -> None:
                 sys.exit(f"ordermill: {refusal}")
     scheme = "sentinel" if str(conf.broker_url).startswith("sentinel") else "redis"
     conf.broker_transport = f"{scheme}-{kind}"
+    # Of a URL with a + kombu takes the transport's name before it, whatever it is told.
+    if str(conf.broker_url).startswith("redis+"):
+        conf.broker_read_url = conf.broker_write_url = f"redis-{kind}+{conf.broker_url.removeprefix('redis+')}"
 
 
 @worker_init.connect(weak=False)

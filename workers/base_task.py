@@ -41,7 +41,7 @@ class CommandTask(Task):
     ignore_result = False
     Strategy = "workers.batching:strategy"
     # Why the last call in this process could not be done now: an orders worker then stops fetching.
-    stopped_by: Exception | None = None
+    stopped_by: DatabaseError | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the task; what no retry in place could mend goes back to the queue, where it is safe.
@@ -73,13 +73,14 @@ class CommandTask(Task):
                 time.sleep(1)  # nothing can be kept now: do not spin
                 log.exception("%s %s failed, and cannot be kept now", self.name, self.request.id)
                 raise self.back_to_the_queue(second) from None
+            self.forget(attempts, all_of_them=True)
             raise
         self.forget(attempts, all_of_them=True)
         return result
 
     def message_name(self) -> str:
         """The message by its task id, as PostgreSQL can hold it."""
-        return holdable(self.request.id)[:200]
+        return holdable(self.request.id)
 
     def forget(self, attempts: int, all_of_them: bool = False) -> None:
         """Takes back the attempt just counted, because it was not the message's fault; or all, because it is done."""
@@ -94,9 +95,13 @@ class CommandTask(Task):
         """The outcome of a message none of whose attempts ended: it is a dead letter now."""
         reason = f"Each of its {attempts} attempts ended with its worker, or with its connection to the database."
         letter = self.keep(args, kwargs, reason, attempts)
-        message = f"This could not be done; the reason is in dead letter {letter}."
-        return {"key": self.request.id, "status": "dead", "order_id": None, "code": "OM091", "field": "request"} | {
-            "message": message
+        return {
+            "key": key_of(payload_of(args, kwargs), self.request.id),
+            "status": "dead",
+            "order_id": None,
+            "code": "OM091",
+            "field": "request",
+            "message": f"This could not be done; the reason is in dead letter {letter}.",
         }
 
     def keep(self, args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, attempts: int) -> Any:
@@ -132,6 +137,11 @@ def payload_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if len(args) == 1 and not kwargs:
         return args[0]
     return {"args": list(args), **kwargs} if args else kwargs
+
+
+def key_of(payload: Any, task_id: str) -> Any:
+    """The key under which a payload is decided: its own, else its message's id."""
+    return (payload.get("key") if isinstance(payload, dict) else None) or task_id
 
 
 def as_text(payload: Any) -> str:

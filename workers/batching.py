@@ -22,7 +22,7 @@ from celery.worker.strategy import default
 from redis.exceptions import RedisError
 
 from workers.base_task import CommandTask
-from workers.errors import FaultError, OutageError, TransientError
+from workers.errors import DatabaseError, FaultError, OutageError, TransientError
 from workers.transport import Taking
 
 EVENTS_TOGETHER = 300  # three a message; Celery sends 24 together
@@ -149,13 +149,8 @@ class Batch:
         try:
             results = self.task.run_batch([Call(request.args, request.kwargs, request.id) for request in requests])
         except (OutageError, FaultError) as error:
-            for request in requests:
-                task_ready(request)
             log.warning("%d messages of %s go back to the queue", len(requests), self.task.name)
-            tags = [request.message.delivery_tag for request in requests]
-            # One of them may take PostgreSQL down each time: then each is run alone, and its attempts are counted.
-            requests[0].message.channel.qos.give_back(tags, died=error.midway)
-            self.consumer.pause(error)
+            self.give_back(requests, error)
         except TransientError as error:
             log.warning("%d messages of %s go back to the queue: %s", len(requests), self.task.name, error)
             for request in requests:
@@ -163,10 +158,28 @@ class Batch:
                 request.reject(requeue=True)
         except Exception:
             log.exception("a batch of %d messages of %s failed: each is run alone", len(requests), self.task.name)
-            for request in requests:
-                self.consumer.on_task_request(request)
+            self.run_alone(requests)
         else:
             self.finish(requests, results, monotonic() - started)
+
+    def run_alone(self, requests: list[Any]) -> None:
+        """Runs each Celery's own way, until the database is away."""
+        self.task.stopped_by = None
+        for place, request in enumerate(requests):
+            self.consumer.on_task_request(request)
+            if self.task.stopped_by:
+                self.give_back(requests[place + 1 :], self.task.stopped_by)
+                return
+
+    def give_back(self, requests: list[Any], error: DatabaseError) -> None:
+        """Puts these back in front of their queue, and stops fetching until the database answers."""
+        for request in requests:
+            task_ready(request)
+        if requests:
+            tags = [request.message.delivery_tag for request in requests]
+            # One of them may take PostgreSQL down each time: then each is run alone, and its attempts are counted.
+            requests[0].message.channel.qos.give_back(tags, died=error.midway)
+        self.consumer.pause(error)
 
     def finish(self, requests: list[Any], results: list[Any], runtime: float) -> None:
         """Stores the results that are wanted, acknowledges, and tells who watches."""

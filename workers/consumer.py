@@ -4,6 +4,7 @@ Celery logs and drops a message of an unknown task, or one that it cannot read, 
 worker. Here each is set aside first, with the reason, and becomes a dead letter: see `workers.undecodable`.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,13 +15,15 @@ from celery.worker.control import add_consumer as celerys_add_consumer
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
+from workers.base_task import take_back
 from workers.database import reachable
+from workers.errors import DatabaseError
 from workers.message_form import malformed
 from workers.transport import Taking
-from workers.undecodable import NOT_A_MESSAGE, record
+from workers.undecodable import INVALID_MESSAGE, NOT_A_MESSAGE, UNKNOWN_TASK, Guarded, record
 
 PROBE_SECONDS = 1.0
-UNKNOWN_TASK, INVALID_MESSAGE = "OM093", "OM094"
+NO_GUARD = "its form gives stock kombu, which loses what it cannot read: use redis://, rediss:// or sentinel://"
 log = get_logger(__name__)
 
 
@@ -31,7 +34,10 @@ class Consumer(CelerysConsumer):
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Celery's handler, behind a check of the message's form; what it raises about a message is the message's."""
+        if not isinstance(self.task_consumer.channel, Guarded):
+            raise SystemExit(f"ordermill: CELERY_BROKER_URL: {NO_GUARD}")
         handle = super().create_task_handler(*args, **kwargs)
+        self.timer.call_repeatedly(PROBE_SECONDS, self._touch)
 
         def on_task_received(message: Any) -> Any:
             places = free_places(self)
@@ -70,7 +76,7 @@ class Consumer(CelerysConsumer):
         self._tell(message, super().on_decode_error, message, exc)
 
     def pause(self, reason: Exception) -> None:
-        """Stops consuming until PostgreSQL answers; everything else that a worker does goes on."""
+        """Stops consuming until PostgreSQL answers; remote control and events go on."""
         if not self.paused:
             self.paused = True
             log.warning("consuming stops until the database answers: %s", reason)
@@ -82,13 +88,22 @@ class Consumer(CelerysConsumer):
             self.timer.call_after(PROBE_SECONDS, self._resume, (paused,))
             return
         self.paused = False
+        with contextlib.suppress(DatabaseError):
+            take_back()
         if paused is self.task_consumer:  # else the connection was lost meanwhile, and the new one consumes
             log.warning("consuming starts again")
             self.task_consumer.consume()
 
+    def _touch(self) -> None:
+        """Keeps what waits here for its time from being taken for a dead worker's; kombu does so while it consumes."""
+        channel = self.task_consumer and self.task_consumer.channel
+        if isinstance(channel, Taking) and not channel.active_queues:  # type: ignore[attr-defined]
+            with contextlib.suppress(*channel.connection_errors):  # type: ignore[attr-defined]
+                channel.qos.restore_visible()  # type: ignore[attr-defined]
+
     def _set_aside(self, message: Any, code: str, reason: str) -> None:
         queue = message.delivery_info["routing_key"]
-        message.channel.set_aside(queue, record(queue, dumps(message._raw), code, reason), None)
+        message.channel.set_aside(queue, record(queue, dumps(message._raw), code, reason), message.delivery_tag)
 
     def _tell(self, message: Any, tell: Callable[..., Any], *args: Any) -> None:
         """Has Celery log, and answer, a message that is kept; by what is in it that may fail, whatever it is."""

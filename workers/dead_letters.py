@@ -84,8 +84,7 @@ def _collect(broker: Any, queue: str, bury: Bury, found: dict[str, int]) -> None
             log.error("entry %s of %s stays there, PostgreSQL refuses it: %s", entry.id, key, error)
             left += 1
         else:
-            broker.lrem(key, -1, element)
-            found["collected"] += 1
+            found["collected"] += broker.lrem(key, -1, element)
     found["left"] += left
 
 

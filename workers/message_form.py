@@ -8,10 +8,12 @@ from typing import Any
 
 from celery.utils.time import maybe_iso8601
 
+from workers.undecodable import DEEPEST, too_deep
+
 JSON = "application/json"
 NAMES = ("root_id", "parent_id", "group", "shadow")  # Celery counts and files by them
 TIMES, YEARS = ("eta", "expires"), range(1970, 9999)  # an offset may reach into the year beside it
-DEEPEST, LONGEST_LIMIT = 100, 1_000_000
+LONGEST_LIMIT = 1_000_000
 LISTS_OF_SIGNATURES = ("callbacks", "errbacks", "chain")
 
 
@@ -97,19 +99,4 @@ def is_text(value: Any) -> bool:
         value.encode()
     except UnicodeEncodeError:
         return False
-    return True
-
-
-def too_deep(value: Any) -> bool:
-    """Whether JSON is nested deeper than a pool can hand to its processes; one that tried would hang."""
-    level = [value]
-    for _ in range(DEEPEST):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, list | dict)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
     return True

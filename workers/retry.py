@@ -32,6 +32,8 @@ SLOW_CLASSES = {
 # A bad deployment, which must not decide anybody's order.
 FAULT_CLASSES = {
     "0A": "feature not supported: another version of PostgreSQL than was tested",
+    "26": "a prepared statement is gone: a pooler in between that does not keep sessions",
+    "55": "an object is not in the state that it must be in, or in use",
     "42": "syntax, a missing object or a missing right",
 }
 # A violated CHECK names its constraint. Without one no partition of the table takes the row: they were not made ahead.

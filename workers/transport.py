@@ -13,28 +13,12 @@ from kombu.transport import redis as stock
 from redis.exceptions import ResponseError
 
 from workers.errors import SetupError
-from workers.unacknowledged import ENDING, MOST, QoS
+from workers.unacknowledged import ENDING, MOST, TAKE, QoS
 from workers.undecodable import Guarded
 
 MOST_BYTES = 8_000_000  # of messages at once, so that a worker's memory stays small whatever is sent
+HANDING_SECONDS = 1.0  # what is run alone is run here, where nothing is touched: well under the visibility timeout
 PEEK_SECONDS = 0.1  # only priority 0 wakes a waiting worker: any other waits so long at most
-
-# RPOP first: a Redis whose memory is full refuses HSET, but not in a script that has already written.
-TAKE = """
-local time, room, bytes, taken = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2]), {}
-for list = 3, #KEYS do
-    while room > 0 and bytes > 0 do
-        local item = redis.call('RPOP', KEYS[list])
-        if not item then break end
-        local tag = ARGV[3] .. room
-        redis.call('HSET', KEYS[1], tag, '[' .. item .. ARGV[4])
-        redis.call('ZADD', KEYS[2], time[1] + time[2] / 1000000, tag)
-        room, bytes = room - 1, bytes - #item
-        taken[#taken + 1] = tag
-        taken[#taken + 1] = item
-    end
-end
-return taken"""
 
 
 class Taking(Guarded):
@@ -70,11 +54,11 @@ class Taking(Guarded):
             return super()._brpop_read(**options)
         try:
             refused, taken = self._replies(self.client.connection)
-            unwanted = []
+            unwanted, until = [], monotonic() + HANDING_SECONDS
             for tag, item in zip(taken[::2], taken[1::2], strict=True):
-                if self.queue in self.connection._callbacks:
+                if self.queue in self.connection._callbacks and monotonic() < until:
                     self.hand_over(self.queue, item, tag.decode())
-                else:  # it stopped consuming, perhaps at the last of these
+                else:  # it stopped consuming, perhaps at the last of these; or they are run alone, and others may
                     unwanted.append(tag.decode())
             self.qos.give_back(unwanted)
             if refused and not taken:

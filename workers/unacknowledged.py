@@ -16,6 +16,26 @@ from workers.undecodable import NOT_A_MESSAGE, UnreadableError, read, record, un
 MOST = 100  # acknowledged, or restored, at once
 ENDING = ',"","%s"]'  # the default exchange finds any queue by its name, whatever exchange a client named
 
+# A key of another type fails before anything is moved, for Redis takes nothing back. Then RPOP first: a Redis whose
+# memory is full refuses HSET, but not in a script that has already written.
+TAKE = """
+redis.call('HLEN', KEYS[1])
+redis.call('ZCARD', KEYS[2])
+for list = 3, #KEYS do redis.call('LLEN', KEYS[list]) end
+local time, room, bytes, taken = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2]), {}
+for list = 3, #KEYS do
+    while room > 0 and bytes > 0 do
+        local item = redis.call('RPOP', KEYS[list])
+        if not item then break end
+        local tag = ARGV[3] .. room
+        redis.call('HSET', KEYS[1], tag, '[' .. item .. ARGV[4])
+        redis.call('ZADD', KEYS[2], time[1] + time[2] / 1000000, tag)
+        room, bytes = room - 1, bytes - #item
+        taken[#taken + 1] = tag
+        taken[#taken + 1] = item
+    end
+end
+return taken"""
 # The messages of the living are touched: one that waits for its time is not taken for one of the dead.
 OVERDUE = """
 local time = redis.call('TIME')
@@ -24,6 +44,7 @@ for i = 3, #ARGV do redis.call('ZADD', KEYS[1], 'XX', now, ARGV[i]) end
 return redis.call('ZRANGE', KEYS[1], '-inf', now - ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])"""
 # Once, whoever restores it; kombu watches the whole hash instead, which under load never stands still.
 RESTORE = """
+redis.call('LLEN', KEYS[3])
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then redis.call(ARGV[2], KEYS[3], ARGV[3]) end
 redis.call('ZREM', KEYS[2], ARGV[1])"""
 

@@ -18,8 +18,9 @@ from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
-NOT_A_MESSAGE = "OM092"
+NOT_A_MESSAGE, UNKNOWN_TASK, INVALID_MESSAGE = "OM092", "OM093", "OM094"
 HIGHEST_PRIORITY = 9
+DEEPEST = 100
 log = get_logger(__name__)
 
 
@@ -51,6 +52,8 @@ def read(item: bytes) -> dict[str, Any]:
         raise UnreadableError(f"It is not JSON that can be read: {type(error).__name__}: {str(error)[:200]}") from None
     if not isinstance(payload, dict):
         raise UnreadableError(f"It is JSON, but no message: {type(payload).__name__}.")
+    if too_deep(payload):
+        raise UnreadableError(f"It is nested more than {DEEPEST} levels deep.")
     for part in ("properties", "headers"):
         payload[part] = {} if payload.get(part) is None else payload[part]
         if not isinstance(payload[part], dict):
@@ -61,6 +64,21 @@ def read(item: bytes) -> dict[str, Any]:
         raise UnreadableError("The message's delivery_info is no object.")
     properties["priority"] = priority(properties.get("priority"))
     return payload
+
+
+def too_deep(value: Any) -> bool:
+    """Whether JSON is nested deeper than can surely be written again, or handed to a pool's processes."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def priority(value: object) -> int:

@@ -91,6 +91,27 @@ def test_an_order_that_kills_its_worker_is_a_dead_letter_and_the_fifty_beside_it
     assert letters[0]["payload"]["skus"] == ["A"]
 
 
+def test_a_list_that_kills_its_workers_is_taken_apart_and_only_the_deadly_order_is_dead(
+    poisoned: Mill, poison_nursery: Nursery
+) -> None:
+    mill, good = poisoned, [order(None, ("A", 1)) for _ in range(10)]
+    result = mill.send("orders.place_many", [*good[:5], order("POISON", ("A", 1)), *good[5:]])
+    worker = poison_nursery.begin()
+
+    def decided() -> bool:
+        nonlocal worker
+        if not worker.alive():
+            worker = poison_nursery.begin()
+        return mill.all_decided([*good, order("POISON")], 0)
+
+    assert wait_until(decided, 90)
+    assert wait_until(lambda: settled(mill), 20)
+    assert [outcome["status"] for outcome in result.get(timeout=20)] == ["accepted"] * 11
+    assert mill.orders_by_key(good) == [1] * 10
+    assert mill.shop.outcome("POISON")["code"] == "OM090"  # type: ignore[index]
+    assert mill.shop.rows("SELECT key FROM api.dead_letters") == ["POISON"]
+
+
 def test_a_command_that_kills_its_process_is_a_dead_letter_and_the_others_are_done(poisoned: Mill) -> None:
     mill = poisoned
     commands = [

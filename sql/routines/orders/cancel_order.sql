@@ -14,7 +14,7 @@ BEGIN
     END IF;
     SELECT status INTO v_status FROM orders WHERE id = p_order_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
-        RETURN reject_key(p_key, 'OM015', 'order_id', format('There is no order %s.', coalesce(p_order_id::text, '')));
+        RETURN reject_key(p_key, 'OM015', 'order_id', format('There is no order %s.', coalesce(p_order_id::text, 'without an id')));
     ELSIF NOT EXISTS (SELECT FROM allowed_transitions WHERE from_status = v_status AND to_status = 'cancelled') THEN
         RETURN reject_key(p_key, 'OM016', 'order_id', format('This order is %s and cannot be cancelled.',
             replace(v_status, '_', ' ')));

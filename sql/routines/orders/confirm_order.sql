@@ -12,7 +12,9 @@ BEGIN
     END IF;
     SELECT status INTO v_status FROM orders WHERE id = p_order_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
-        RETURN reject_key(p_key, 'OM015', 'order_id', format('There is no order %s.', coalesce(p_order_id::text, '')));
+        RETURN reject_key(p_key, 'OM015', 'order_id', format('There is no order %s.', coalesce(p_order_id::text, 'without an id')));
+    ELSIF v_status = 'expired' THEN
+        RETURN reject_key(p_key, 'OM021', 'order_id', 'The hold of this order has run out; order again.');
     ELSIF v_status <> 'held' THEN
         RETURN reject_key(p_key, 'OM016', 'order_id', format('This order is %s; only a held order can be confirmed.',
             replace(v_status, '_', ' ')));

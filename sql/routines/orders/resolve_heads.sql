@@ -20,6 +20,11 @@ BEGIN
                         'An order is from 1970 or later and not from the future; give a time up to now.')::problem
                     WHEN r.ship_to IS NOT NULL AND a.id IS NULL THEN ROW('OM018', 'ship_to',
                         format('Customer %s has no address %s.', r.customer, r.ship_to))::problem
+                    -- The doors have checked it; whoever calls the routine has not.
+                    WHEN coalesce(cardinality(r.skus), 0) = 0 OR cardinality(r.quantities) IS DISTINCT FROM cardinality(r.skus)
+                        THEN ROW('OM008', 'lines', 'Give at least one line with a sku and a quantity.')::problem
+                    WHEN (1 <= ALL(r.quantities)) IS NOT TRUE
+                        THEN ROW('OM007', 'lines', 'Give a whole number from 1 to 1000000 for each line.')::problem
                 END AS problem
             FROM unnest(p_requests) WITH ORDINALITY AS r (
                 key, customer, pool, currency, ordered_at, ship_to, skus, quantities, n)

@@ -14,7 +14,9 @@ BEGIN
     IF v_key IS NOT NULL THEN
         INSERT INTO request_keys (key, kind, body_hash) VALUES (v_key, 'order.place', v_hash) ON CONFLICT (key) DO NOTHING;
         SELECT * INTO v_known FROM request_keys WHERE key = v_key FOR UPDATE;
-        IF v_known.body_hash <> v_hash THEN
+        IF NOT FOUND THEN
+            RAISE serialization_failure USING MESSAGE = 'the key was pruned just now; try again';
+        ELSIF v_known.body_hash <> v_hash THEN
             RETURN key_conflict(v_key);
         ELSIF v_known.answer IS NOT NULL THEN
             -- It took effect after all, perhaps by the other door: nothing to bury.
