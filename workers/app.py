@@ -15,6 +15,7 @@ from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import ValidationError
 
+import workers.solo  # noqa: F401  # -P solo is ours
 from beat_schedule import BEAT_SCHEDULE
 from workers.database import forget
 from workers.errors import SetupError
@@ -125,9 +126,16 @@ def _choose_transport(conf: Any = None, options: Any = None, **_: Any) -> None:
     tasks a second time.
     """
     queues = (options or {}).get("queues") or []
-    names = queues.split(",") if isinstance(queues, str) else list(queues)
+    names = {name.strip() for name in (queues.split(",") if isinstance(queues, str) else queues)} - {""}
     settings, kind = get_settings(), "guarded"
-    if names == ["orders"]:
+    if "orders" in names and len(names) > 1 and settings.orders_transport == "batch":
+        sys.exit(
+            "ordermill: a worker of orders serves no second queue: start one with -Q orders -P solo and another for "
+            "the rest, or set ORDERMILL_ORDERS_TRANSPORT=stock"
+        )
+    if not names:
+        log.warning("this worker serves all queues, orders one by one; start one with -Q orders -P solo beside it")
+    if names == {"orders"}:
         conf.broker_transport_options = conf.broker_transport_options | {
             "unacked_key": "orders.unacked",
             "unacked_index_key": "orders.unacked_index",

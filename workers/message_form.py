@@ -82,8 +82,14 @@ def bad_times(names: dict[str, Any]) -> str | None:
 
 
 def is_signature(value: Any) -> bool:
-    """Whether a value can be a task to be sent."""
-    return isinstance(value, dict) and isinstance(value.get("task"), str)
+    """Whether a value can be a task to be sent, with all that Celery asks of one."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("task"), str)
+        and isinstance(value.get("args"), list)
+        and isinstance(value.get("kwargs"), dict)
+        and isinstance(value.get("options"), dict)
+    )
 
 
 def is_limit(value: Any) -> bool:

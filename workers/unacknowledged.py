@@ -7,10 +7,10 @@ EVAL of `workers.transport`, here acknowledged together, given back, and restore
 import contextlib
 from typing import Any
 
-from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.utils.json import dumps, loads
 
+from workers import undecodable
 from workers.undecodable import NOT_A_MESSAGE, UnreadableError, read, record, undecodable_key
 
 MOST = 100  # acknowledged, or restored, at once
@@ -49,7 +49,7 @@ if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then redis.call(ARGV[2], KEYS[3], A
 redis.call('ZREM', KEYS[2], ARGV[1])"""
 
 
-class QoS(stock.QoS):
+class QoS(undecodable.QoS):
     """kombu's bookkeeping of a channel; only a message whose worker died comes back as `redelivered`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -106,8 +106,9 @@ class QoS(stock.QoS):
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """As the channel closes; kombu itself looks no further where nothing is left to give back."""
-        with contextlib.suppress(*self.channel.connection_errors):
-            self.flush_acknowledged()
+        if getattr(self.channel.connection, "client", None) is not None:
+            with contextlib.suppress(*self.channel.connection_errors):
+                self.flush_acknowledged()
         super().restore_unacked_once(stderr)
 
     def restore_unacked(self, client: Any = None) -> None:

@@ -108,10 +108,21 @@ class Message(virtual.Message):
         return super()._decode()
 
 
+class QoS(stock.QoS):
+    """kombu's bookkeeping of a channel, whose connection may be gone when it is to be left in order."""
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Gives back what is in hand; without a connection it stays in Redis, and is soon overdue."""
+        if getattr(self.channel.connection, "client", None) is None:
+            self._delivered.clear()
+        super().restore_unacked_once(stderr)
+
+
 class Guarded:
     """For a kombu Redis channel: sets aside what is no message, and puts what is restored where it came from."""
 
     Message = Message
+    QoS = QoS
 
     def hand_over(self: Any, queue: str, item: bytes, tag: str | None = None) -> None:
         """Gives an item to the queue's consumer, or sets it aside."""

@@ -1,9 +1,11 @@
 """Redis emptied or restarted: orders behind the SQL door are all decided, and workers come back by themselves."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.servers import Running, drop_database
 from tests.shop import order
@@ -65,8 +67,12 @@ def test_redis_stopped_and_started_again_workers_come_back(mill_on_valkey: Mill,
     mill.env["ORDERMILL_DRAIN_SECONDS"] = "1"
     mill.shop.stock("A", "E1", 100)
     workers = [mill.orders_worker(), mill.general_worker("-c", "2"), mill.beat()]
-    first = order(None, ("A", 1))
+    first, later = order(None, ("A", 1)), [order(None, ("A", 1)) for _ in range(2)]
     assert mill.call("orders.place", first)["status"] == "placed"
+    due = datetime.now(UTC) + timedelta(seconds=15)
+    for request, queue in zip(later, ("orders", "celery"), strict=True):  # in hand, for either kind of worker
+        mill.send("orders.place", request, queue=queue, eta=due, ignore_result=True)
+    assert wait_until(lambda: mill.broker.hlen("orders.unacked") == mill.broker.hlen("unacked") == 1, 30)
     waiting, behind_sql = [order(None, ("A", 1)) for _ in range(20)], [order(None, ("A", 1)) for _ in range(20)]
 
     with mill.locked_stock("A"):  # messages are taken and not acknowledged, others wait, when it goes
@@ -79,7 +85,40 @@ def test_redis_stopped_and_started_again_workers_come_back(mill_on_valkey: Mill,
     assert all(child.alive() for child in workers)
     valkey.start()
 
-    assert mill.all_decided(waiting + behind_sql)
-    assert mill.orders_by_key(waiting + behind_sql) == [1] * 40
+    assert mill.all_decided(waiting + behind_sql + later[:1])
+    assert mill.orders_by_key(waiting + behind_sql + later[:1]) == [1] * 41
     assert mill.call("orders.place", order(None, ("A", 1)))["status"] == "placed"
     assert all(child.alive() for child in workers)
+
+
+def test_scripts_flushed_under_load_are_not_missed(mill_on_valkey: Mill) -> None:
+    mill = mill_on_valkey
+    mill.shop.stock("A", "E1", 1_000)
+    worker = mill.orders_worker()
+    requests = [order(None, ("A", 1)) for _ in range(300)]
+    for place, request in enumerate(requests):
+        if place % 20 == 0:
+            mill.broker.script_flush()
+        mill.send("orders.place", request, ignore_result=True)
+
+    assert mill.all_decided(requests)
+    assert mill.orders_by_key(requests) == [1] * 300
+    assert worker.alive()
+
+
+def test_a_redis_whose_memory_is_full_is_emptied_by_its_workers(mill_on_valkey: Mill) -> None:
+    mill = mill_on_valkey
+    mill.shop.stock("A", "E1", 1_000)
+    worker = mill.orders_worker()
+    requests = [order(None, ("A", 1)) for _ in range(250)]
+    with mill.locked_stock("A"):
+        for request in requests:
+            mill.send("orders.place", request, ignore_result=True)
+        mill.wait_blocked()
+        mill.broker.config_set("maxmemory", mill.broker.info("memory")["used_memory"] // 2)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            mill.broker.lpush("more", "x")
+
+    assert mill.all_decided(requests, 30)
+    assert mill.orders_by_key(requests) == [1] * 250
+    assert worker.alive()

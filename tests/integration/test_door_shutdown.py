@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -136,6 +137,25 @@ def test_an_idle_worker_that_is_told_to_end_gives_back_what_waits_for_its_time(
     assert (in_hand(mill), backlog(mill)) == (0, 1)
     assert not marked_redelivered(items(mill)[0])
     assert mill.shop.outcome(request["key"]) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT])
+def test_a_stop_that_is_asked_for_again_and_again_makes_no_failure_of_what_is_run_alone(
+    mill: Mill, plenty: str, number: signal.Signals
+) -> None:
+    worker, request, moment = small_worker(mill), order(None, (plenty, 1)), threading.Event()
+    with mill.locked_stock(plenty):
+        result = mill.send("orders.place", request, expires=600)
+        mill.wait_blocked()
+        for _ in range(3):
+            worker.ask(number)
+            moment.wait(0.15)  # never set: a signal that comes too soon after another is one with it
+
+    exit_code(worker)
+    assert result.state != "FAILURE"
+    all_are_decided_by_another(mill, [request])
+    assert result.get(timeout=30)["status"] == "placed"
+    assert mill.shop.count("dead_letters") == 0
 
 
 def test_a_stop_by_remote_control_is_a_warm_one(mill: Mill, plenty: str) -> None:

@@ -90,9 +90,11 @@ def test_what_an_orders_worker_cannot_work_with_is_refused_in_one_line(mill: Mil
 
     prefixed = mill.start("prefixed", *command, app="others")
     several = mill.start("several", *command, CELERY_BROKER_URL=two)
+    second = mill.start("second", "worker", "-Q", "orders,inventory", "-P", "solo")
     unknown = mill.start("unknown", *command, ORDERMILL_ORDERS_TRANSPORT="quick")
 
     assert "a global key prefix" in refused(prefixed)
+    assert "no second queue" in refused(second)
     assert "several broker URLs" in refused(several)
     assert "ORDERMILL_ORDERS_TRANSPORT" in refused(unknown)
 
@@ -107,9 +109,8 @@ def test_with_the_stock_transport_they_are_not_refused(mill: Mill, sku: str) -> 
     assert end(worker) == 0
 
 
-def test_a_worker_of_orders_and_a_second_queue_serves_both(mill: Mill, sku: str) -> None:
-    """It is no orders worker, and takes from Redis as all others do."""
-    worker = mill.start_worker("both", "orders,inventory", "-P", "solo")
+def test_a_worker_of_orders_and_a_second_queue_serves_both_with_the_stock_transport(mill: Mill, sku: str) -> None:
+    worker = mill.start_worker("both", "orders,inventory", "-P", "solo", ORDERMILL_ORDERS_TRANSPORT="stock")
 
     adjust = {"sku": sku, "location": "E1", "quantity": 1, "reason": "found"}
     assert mill.call("inventory.adjust", adjust, queue="inventory")["status"] == "done"

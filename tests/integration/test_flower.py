@@ -56,6 +56,17 @@ def test_with_the_password_it_lists_workers_and_order_tasks_and_without_nothing(
     def task() -> dict[str, Any]:
         return listed(port, "/api/tasks", login).get(result.id, {})
 
+    def lengths() -> dict[str, int]:
+        queues = listed(port, "/api/queues/length", login).get("active_queues", [])
+        return {queue["name"]: queue["messages"] for queue in queues}
+
+    with at_work.locked_stock(sku):  # the first is in hand, and so would be all that come with it
+        at_work.send("orders.place", order(None, (sku, 1)))
+        at_work.wait_blocked()
+        for _ in range(3):
+            at_work.send("orders.place", order(None, (sku, 1)))
+        assert wait_until(lambda: lengths().get("orders") == 3, 30, 0.1)
+
     assert wait_until(lambda: task().get("state") == "SUCCESS", 30, 0.1)
     assert task()["name"] == "orders.place"
 
