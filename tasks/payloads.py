@@ -168,16 +168,35 @@ def refused_key() -> dict[str, Any]:
     }
 
 
+# What to do about the kinds of problems that pydantic finds, by how their names begin.
+ADVICE = {
+    "missing": "Give this field.",
+    "extra_forbidden": "There is no such field; leave it out.",
+    "too_short": "Give at least one line with a sku and a quantity.",
+    "too_long": "Give at most {max_length} lines; split the request.",
+    "int": "Give a whole number.",
+    "greater_than_equal": "Give a whole number of at least {ge}.",
+    "less_than_equal": "Give a whole number of at most {le}.",
+    "literal_error": "Give one of {expected}.",
+    "list_type": "Give a list.",
+    "model_type": "Give an object.",
+    "bool": "Give true or false.",
+}
+
+
 def refusal(key: str, error: ValidationError) -> dict[str, Any]:
     """The outcome of a command that does not have its form: the first thing wrong, by field."""
     first = error.errors(include_url=False, include_input=False)[0]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     kind, message = first["type"], f"{first['msg']}."
+    for name, advice in ADVICE.items():
+        if kind.startswith(name):
+            message = advice.format(**first.get("ctx", {}))
     code = "OM011"
     if kind == "extra_forbidden":
         code = "OM012"
     elif path == "version":
-        code = "OM020"
+        code, message = "OM020", "Give version 1."
     elif path == "lines":
         code = {"missing": "OM008", "too_short": "OM008", "too_long": "OM009"}.get(kind, "OM011")
     elif path.endswith("quantity"):

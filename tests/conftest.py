@@ -4,7 +4,7 @@ import atexit
 import os
 import secrets
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from types import FrameType
@@ -52,6 +52,16 @@ def _servers_of(config: pytest.Config) -> Running:
     if SERVERS not in config.stash:
         config.stash[SERVERS] = start(config.stash[STACK])
     return config.stash[SERVERS]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Where nothing may be missing, as in CI, a skipped test has failed."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("ORDERMILL_TEST_SKIPS") == "fail":
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which is a failure here: {report.longrepr}"
+    return report
 
 
 @pytest.hookimpl(optionalhook=True)

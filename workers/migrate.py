@@ -197,6 +197,7 @@ def _explain(error: Exception) -> SetupError:
     if isinstance(cause, psycopg.errors.InsufficientPrivilege):
         return SetupError(
             f"This login may not migrate: {text}{notes}. "
-            "Use a superuser, or a login with CREATEROLE that owns the database."
+            "Use a superuser, or a login with CREATEROLE that owns the database and, where another login made the "
+            "ordermill_… roles in this cluster, has them WITH ADMIN OPTION."
         )
     return SetupError(f"The migration failed and was rolled back: {text}{notes}")

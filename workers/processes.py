@@ -99,6 +99,8 @@ class Stack:
             self._report(f"port {self.settings.flower_port} is in use: Flower is at {port}")
         self.flower_url = f"http://127.0.0.1:{port}"
         for child in self.planned(f"{self.flower_auth[0]}:{self.flower_auth[1]}", port):
+            if child.name == "flower":
+                self.wait_ready()  # it asks the workers once, at its start
             self.children.append(child)
             child.start()
         self.wait_ready()

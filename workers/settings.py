@@ -7,8 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SCHEMES = {
+    "database_url": ("postgresql", "postgres", "postgresql+psycopg"),
+    "redis_url": ("redis", "rediss", "redis+socket", "sentinel"),
+}
 
 
 class Settings(BaseSettings):
@@ -90,6 +95,16 @@ class Settings(BaseSettings):
     flower_user: str = Field("ordermill", min_length=1, description="Flower's user for basic auth.")
     flower_password: str | None = Field(None, description="Flower's password; made anew at each start when not given.")
     flower_port: int = Field(5555, ge=0, le=65_535, description="Flower's port on loopback.")
+
+    @field_validator("database_url", "redis_url", "broker_url")
+    @classmethod
+    def _is_an_address(cls, value: str, info: ValidationInfo) -> str:
+        schemes = SCHEMES["database_url" if info.field_name == "database_url" else "redis_url"]
+        for address in value.split(";"):
+            scheme = address.partition("://")[0] if "://" in address else ""
+            if address and scheme.strip() not in schemes:
+                raise ValueError(f"an address starts with one of {', '.join(f'{each}://' for each in schemes)}")
+        return value
 
     @model_validator(mode="after")
     def _agree(self) -> "Settings":

@@ -86,11 +86,13 @@ def show(state: dict[str, Any], console: Console) -> None:
 
 
 def _table(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(*rows[0], title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for place, name in enumerate(rows[0]):
+        table.add_column(name, no_wrap=place == 0)  # what a row is about is never cut
     for row in rows:
         table.add_row(
             *(
-                f"{value:%Y-%m-%d %H:%M:%S}" if hasattr(value, "hour") else "-" if value is None else str(value)
+                f"{value:%m-%d %H:%M:%S}" if hasattr(value, "hour") else "-" if value is None else str(value)
                 for value in row.values()
             )
         )

@@ -82,7 +82,7 @@ def test_expiry_gives_the_stock_back_once(stocked: Shop) -> None:
     assert stocked.value("SELECT api.expire_holds()") == 0
     assert (stocked.status(order_id), stocked.status(later)) == ("expired", "held")
     assert levels(stocked) == [{"available": 2}, {"available": 1, "held": 2}]
-    assert stocked.confirm(order_id)["code"] == "OM016"
+    assert stocked.confirm(order_id)["code"] == "OM021"
     assert stocked.cancel(order_id)["code"] == "OM016"
 
 
@@ -149,6 +149,6 @@ def test_a_confirmation_waits_for_an_expiry_under_way_and_then_is_refused(shop: 
     confirming = Step(customer, "SELECT api.confirm_order('c', %s)", [order_id]).waits(shop.db)
     sweeper.execute("COMMIT")
 
-    assert confirming.result()[0][0]["code"] == "OM016"
+    assert confirming.result()[0][0]["code"] == "OM021"
     assert shop.status(order_id) == "expired"
     assert shop.level("A", "E1") == {"available": 3}

@@ -1,8 +1,11 @@
 """What placing writes: one order seen from each side, splits, backorders, currencies and addresses."""
 
-import pytest
+from typing import Any
 
-from tests.shop import Shop, fingerprint, order
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.shop import Shop, fingerprint, order, typed
 
 
 @pytest.fixture
@@ -112,6 +115,25 @@ def test_the_units_of_a_rejected_order_serve_those_behind_it(shop: Shop) -> None
 
     assert [outcome["status"] for outcome in outcomes] == ["placed", "rejected", "placed", "rejected"]
     assert outcomes[3]["message"] == "Sku A is sold out in pool EAST."
+
+
+@pytest.mark.parametrize(
+    ("quantities", "code"),
+    [([], "OM008"), (None, "OM008"), ([1, 1], "OM008"), ([0], "OM007"), ([-1], "OM007"), ([None], "OM007")],
+)
+def test_typed_values_that_no_door_would_let_through_become_no_order(
+    shop: Shop, quantities: list[Any] | None, code: str
+) -> None:
+    shop.stock("A", "E1", 3)
+    skus = ["A"] if quantities else quantities
+    bad, twin = ({**typed(order(None, ("A", 1))), "skus": skus, "quantities": quantities} for _ in range(2))
+    good = typed(order(None, ("A", 1)))
+
+    outcomes = shop.rows("SELECT api.place_orders(%s)", Jsonb([bad, good]))
+
+    assert [(outcome["status"], outcome["code"]) for outcome in outcomes] == [("rejected", code), ("placed", None)]
+    assert shop.value("SELECT api.place_order(%s)", Jsonb(twin))["code"] == code
+    assert shop.verify() == []
 
 
 def test_a_rejected_order_writes_nothing_but_its_key(shop: Shop) -> None:

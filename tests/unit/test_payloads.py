@@ -123,3 +123,25 @@ def test_a_refusal_names_the_first_thing_wrong(model: type[BaseModel], payload: 
     assert (outcome["key"], outcome["status"], outcome["code"], outcome["field"]) == ("k", "rejected", code, field)
     assert outcome["message"].endswith(".")
     assert "\ufdd0" not in outcome["message"]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"sku": "A", "location": "E1", "quantity": 1},
+        {"sku": "A", "location": "E1", "quantity": 1, "reason": "x", "more": 1},
+        {"sku": "A", "location": "E1", "quantity": "two", "reason": "x"},
+        {"sku": "A", "location": "E1", "quantity": 10**10, "reason": "x"},
+        {"sku": "A", "location": "E1", "quantity": 1, "reason": "x", "account": "held"},
+        {"sku": "A", "location": "E1", "quantity": 1, "reason": "x", "version": 2},
+        {"sku": 1, "location": "E1", "quantity": 1, "reason": "x"},
+    ],
+)
+def test_a_refused_command_is_told_what_to_give(payload: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as wrong:
+        AdjustRequest.model_validate(payload)
+
+    message = refusal("k", wrong.value)["message"]
+
+    assert message.startswith(("Give ", "There is no such field"))
+    assert "Input" not in message

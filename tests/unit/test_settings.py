@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from workers.database import sqlalchemy_url
-from workers.settings import Settings, get_settings
+from workers.settings import Settings, get_settings, unusable
 
 NAMES = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL")
 
@@ -104,3 +104,24 @@ def test_any_spelling_of_a_postgresql_address_is_taken(url: str) -> None:
 def test_another_database_is_refused() -> None:
     with pytest.raises(ValueError, match="must start with postgresql://"):
         sqlalchemy_url("mysql://h/d")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://a/b"),
+        ("DATABASE_URL", "garbage"),
+        ("REDIS_URL", "amqp://r"),
+        ("CELERY_BROKER_URL", "memory://"),
+        ("CELERY_BROKER_URL", "redis://a;amqp://b"),
+    ],
+)
+def test_an_address_of_another_kind_of_server_is_refused_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ValidationError, match="an address starts with one of") as refused:
+        Settings()
+
+    assert unusable(refused.value).startswith(f"{name} cannot be used")

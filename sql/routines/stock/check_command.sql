@@ -14,7 +14,7 @@ BEGIN
         END IF;
     END LOOP;
     IF p_quantity IS NULL OR p_quantity NOT BETWEEN -1000000000 AND 1000000000 OR p_quantity = 0 THEN
-        RETURN ('OM007', p_quantity_field, format('Give a whole number of at most 1000000000, not %s.',
+        RETURN ('OM007', p_quantity_field, format('Give a whole number up to 1000000000 that is not 0, not %s.',
             coalesce(p_quantity::text, 'nothing')))::problem;
     END IF;
     RETURN NULL;
