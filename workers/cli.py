@@ -93,7 +93,7 @@ def _show_addresses(stack: Stack, order: dict[str, Any]) -> None:
     # Plain prints: a line to paste must not be wrapped or marked up.
     print("\nEnqueue an order from another terminal (the answer is its task id and key; watch it in Flower):\n")
     print(line)
-    print("\nrunning; Ctrl-C stops", flush=True)
+    print(f"\nrunning; Ctrl-C stops, as does SIGTERM to process {os.getpid()}", flush=True)
 
 
 @app.command()

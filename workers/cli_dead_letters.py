@@ -35,7 +35,7 @@ Queue = Annotated[str | None, typer.Option(help="Only of this queue.")]
 Source = Annotated[str | None, typer.Option(help="Only by this door: celery or sql.")]
 Since = Annotated[str | None, typer.Option(help="Only from then on: 30m, 2h, 7d, or a time: 2026-01-31T10:00Z.")]
 Key = Annotated[str | None, typer.Option(help="Only of this key: an order's, or a task's id.")]
-Most = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the newest.")]
+Most = Annotated[int | None, typer.Option("--limit", min=1, max=100_000, help="At most so many, the newest.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -48,7 +48,7 @@ def list_letters(
     source: Source = None,
     since: Since = None,
     key: Key = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, the newest.")] = 50,
     settled: Annotated[bool, typer.Option("--all", help="Also those that were replayed or discarded.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON list, with payloads.")] = False,
 ) -> None:

@@ -62,7 +62,7 @@ def table(letters: Sequence[Letter], width: int, settled: bool = False) -> Table
     }
     if settled:
         columns["state"] = [state(letter) for letter in letters]
-    widths = {name: 2 + max(map(len, cells)) for name, cells in columns.items()}
+    widths = {name: 2 + max(len(name), *map(len, cells)) for name, cells in columns.items()}
     room = width - sum(wide for name, wide in widths.items() if name not in SHARES)
     for name, share in SHARES.items():  # the reason, at the end, has what the others left
         if int(room * share) < min(widths[name], LEAST):

@@ -175,11 +175,12 @@ def test_flower_asks_for_the_password(documented: Mill) -> None:
 
 def test_the_sql_of_the_readme_works_and_its_order_is_placed(documented: Mill) -> None:
     blocks = [block for block in fences(README, "sql") if "CREATE ROLE" not in block]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     with connect(documented.database_url) as session:
         for block in blocks:
             session.execute(block.encode())
     assert wait_until(lambda: (documented.shop.outcome("sql-1001") or {}).get("status") == "placed", 30)
+    assert (documented.shop.outcome("confirm-1001") or {}).get("status") == "done"
 
 
 def test_the_code_in_the_readme_is_that_of_the_examples() -> None:

@@ -123,10 +123,11 @@ def _demo(console: Console, settings: Settings, result: Result) -> None:
     with steps.step("Baskets") as step:
         journey = Journey(result.tally.total)
         baskets, excluded = journey.baskets(), journey.excluded()
-        result.tally.total = len(baskets)
+        asked, result.tally.total = result.tally.total, len(baskets)
         result.excluded = sum(entry.baskets for entry in excluded)
         households = len({basket.household_id for basket in baskets})
-        step.say(f"{len(baskets):,} of {households:,} households, {days(baskets)}")
+        all_there_are = f"all that there are, not {asked:,}, " if asked > len(baskets) else ""
+        step.say(f"{len(baskets):,}, {all_there_are}of {households:,} households, {days(baskets)}")
     with ExitStack() as open_parts:
         with steps.step("Ordermill") as step:
             ground = open_parts.enter_context(own_ground(settings))
