@@ -23,6 +23,9 @@ from workers.undecodable import record
 COMMAND = [sys.executable, "-m", "workers.cli", "dead-letters"]
 NOBODY = "redis://127.0.0.1:1/0"
 Done = subprocess.CompletedProcess[str]
+BURY = "SELECT api.bury_unread(%s, %s, %s, %s, %s, %s, %s)"
+AT = "2026-01-31T10:00:00+00:00"
+MESSAGE = {"body": "W10=", "headers": {"task": "shop.guess", "id": "t-1"}, "properties": {}}
 
 
 def environment(mill: Mill, **env: str) -> dict[str, str]:
@@ -106,3 +109,27 @@ def settled(shop: Shop, letter: uuid.UUID) -> str | None:
 
 def set_aside(mill: Mill, queue: str, item: str) -> None:
     mill.broker.lpush(f"{queue}.undecodable", record(queue, item, "OM092", "It is no message."))
+
+
+def dead(shop: Shop, request: dict[str, Any]) -> uuid.UUID:
+    """An order that is dead, by the Celery door; gives its letter."""
+    outcome = shop.value("SELECT api.bury_order(%s, 'OM090', 'a bug', 1)", Jsonb(typed(request)))
+    assert outcome["status"] == "dead"
+    return shop.value(
+        "SELECT id FROM api.dead_letters WHERE key = %s AND settled_at IS NULL ORDER BY created_at DESC", request["key"]
+    )
+
+
+def replay(shop: Shop, letter: uuid.UUID) -> Any:
+    return shop.value("SELECT api.replay_order(%s)", letter)
+
+
+def bury(shop: Shop, item: str, letter: uuid.UUID | None = None, base64: bool = False) -> uuid.UUID:
+    letter = letter or uuid.uuid4()
+    assert shop.value(BURY, letter, AT, "orders", item, base64, "OM092", "unread") is True
+    return letter
+
+
+def letter_of(shop: Shop, letter: uuid.UUID) -> dict[str, Any]:
+    [found] = shop.maps("SELECT * FROM api.dead_letters WHERE id = %s", letter)
+    return found

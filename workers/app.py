@@ -44,7 +44,6 @@ def configure(application: Celery, settings: Settings) -> None:
     for name in CELERYS_OWN:
         if os.environ.pop(name, None):
             log.warning("%s is ignored: set REDIS_URL for results, CELERY_BROKER_URL for the broker", name)
-    behind_sentinel = {"master_name": settings.sentinel_master} if settings.sentinel_master else {}
     application.conf.update(
         broker_url=settings.broker_url,
         # kombu's own default for rediss:// checks no certificate, and with a transport by name does not even encrypt.
@@ -83,23 +82,34 @@ def configure(application: Celery, settings: Settings) -> None:
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,
         broker_pool_acquire_timeout=10,  # else a publish can block for ever
-        # Commands acknowledge late; the visibility timeout of a general worker must exceed how long one waits behind a
-        # job. Being delivered twice is harmless: each has its key.
-        broker_transport_options={
-            "visibility_timeout": 120,
-            "unacked_restore_interval": 1,
-            "unacked_restore_throttle": 5,
-            "socket_timeout": 15,  # kombu passes None: a dead peer would hang the worker
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-        }
-        | behind_sentinel,
+        broker_transport_options=broker_options(settings),
         redis_socket_timeout=15,
         redis_socket_connect_timeout=5,
-        result_backend_transport_options={"retry_policy": {"timeout": 15.0}} | behind_sentinel,
+        result_backend_transport_options={"retry_policy": {"timeout": 15.0}} | behind_sentinel(settings),
         beat_schedule=BEAT_SCHEDULE,
         beat_max_loop_interval=1,
     )
+
+
+def broker_options(settings: Settings) -> dict[str, Any]:
+    """What the transport is told.
+
+    Commands acknowledge late; the visibility timeout of a general worker must exceed how long one waits behind a job.
+    Being delivered twice is harmless: each has its key.
+    """
+    return {
+        "visibility_timeout": 120,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 5,
+        "socket_timeout": 15,  # kombu passes None: a dead peer would hang the worker
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+    } | behind_sentinel(settings)
+
+
+def behind_sentinel(settings: Settings) -> dict[str, str]:
+    """How the master is found, where there is one."""
+    return {"master_name": settings.sentinel_master} if settings.sentinel_master else {}
 
 
 def unsaid_tls(url: str) -> bool:
