@@ -133,7 +133,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obj
     from workers.status import collect, show  # noqa: PLC0415
 
     settings = located_settings("database_url", "redis_url")
-    state = collect(settings.database_url, settings.redis_url, settings.broker_url)
+    state = collect(settings.database_url, settings.redis_url, settings.broker_url, settings.sentinel_master)
     if as_json:
         print(json.dumps(state, indent=2, default=str))
     else:

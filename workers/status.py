@@ -3,10 +3,13 @@
 import contextlib
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import redis
+from kombu import Connection
+from kombu.exceptions import OperationalError
 from psycopg.rows import dict_row
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +32,7 @@ _QUESTIONS = {
 }
 
 
-def collect(database_url: str, redis_url: str, broker_url: str) -> dict[str, Any]:
+def collect(database_url: str, redis_url: str, broker_url: str, master: str = "") -> dict[str, Any]:
     """The state as plain values; a part that does not answer is None and its error is in `errors`."""
     state: dict[str, Any] = {"database": None, "redis": None, "queues": None, "undecodable": None, "errors": []}
     state.update(dict.fromkeys(_QUESTIONS))
@@ -40,9 +43,9 @@ def collect(database_url: str, redis_url: str, broker_url: str) -> dict[str, Any
         since = uuid.UUID(int=int((time.time() - 86_400) * 1000) << 80)  # the lowest UUIDv7 of that millisecond
         for name, question in _QUESTIONS.items():
             state[name] = connection.execute(question.encode(), {"since": since}).fetchall()
-    with _noted(state, "redis"), redis.Redis.from_url(redis_url, socket_timeout=5, retry=None) as client:
+    with _noted(state, "redis"), _redis(redis_url, master) as client:
         state["redis"] = client.info("server")["redis_version"]
-    with _noted(state, "broker"), redis.Redis.from_url(broker_url, socket_timeout=5, retry=None) as client:
+    with _noted(state, "broker"), _redis(broker_url, master) as client:
         names = ("orders", *GENERAL_QUEUES)
         state["queues"] = {name: sum(client.llen(name + step) for step in _PRIORITY_KEYS) for name in names}
         state["undecodable"] = {name: client.llen(f"{name}.undecodable") for name in names}
@@ -50,10 +53,22 @@ def collect(database_url: str, redis_url: str, broker_url: str) -> dict[str, Any
 
 
 @contextlib.contextmanager
+def _redis(url: str, master: str) -> Iterator[Any]:
+    if url.startswith(("redis://", "rediss://")):
+        with redis.Redis.from_url(url, socket_timeout=5, retry=None) as client:
+            yield client
+        return
+    options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5}
+    # Only kombu reads sentinel:// and redis+socket://.
+    with Connection(url, transport_options=options | ({"master_name": master} if master else {})) as connection:
+        yield connection.default_channel.client
+
+
+@contextlib.contextmanager
 def _noted(state: dict[str, Any], part: str) -> Any:
     try:
         yield
-    except (psycopg.Error, redis.RedisError) as error:
+    except (psycopg.Error, redis.RedisError, OperationalError) as error:
         words = str(error).strip().splitlines()
         state["errors"].append(f"{part}: {words[0] if words else type(error).__name__}")
 

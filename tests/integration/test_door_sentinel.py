@@ -14,6 +14,7 @@ from tests.workers_fixtures import Mill, end, kill, own_database, watched
 from workers.child import Child, wait_until
 from workers.embedded_valkey import free_port, valkey_binary
 from workers.home_folder import ServiceError
+from workers.status import collect
 
 MASTER = "orders-master"
 PASSWORD = "only-for-this-test"
@@ -153,6 +154,8 @@ def test_orders_are_decided_before_and_after_the_master_is_lost(mill_on_sentinel
     results = [mill.send("orders.place", request, priority=place % 10) for place, request in enumerate(before)]
     assert [result.get(timeout=60)["status"] for result in results] == ["placed"] * 12
     assert at_rest(mill)
+    state = collect(mill.database_url, sentinels.url, sentinels.url, MASTER)
+    assert (state["errors"], state["queues"]["orders"]) == ([], 0)
     waiting = [order(None, ("A", 1)) for _ in range(20)]
     with mill.locked_stock("A"):  # some are in hand and some wait, all of them on the replica too, when it goes
         for place, request in enumerate(waiting):
