@@ -20,7 +20,8 @@ OUTCOME: dict[str, Any] = {
         "status": {
             "enum": ["accepted", "placed", "held", "done", "rejected", "dead"],
             "description": (
-                "accepted: waits in the queue (SQL door only). placed, held, done: it took effect. "
+                "accepted: waits to be decided, behind the SQL door, or alone after its list ended its workers; ask for it "
+                "by its key. placed, held, done: it took effect. "
                 "rejected: it did not, see code. dead: it cannot be done, see api.dead_letters"
             ),
         },
@@ -71,7 +72,7 @@ EXAMPLES: dict[str, Example] = {
             _outcome("web-1003", "rejected")
             | {"code": "OM002", "field": "lines[0].sku", "message": "There is no sku CUP-2."},
         ],
-        _DECIDED,
+        (*_DECIDED, "accepted"),
     ),
     "orders.cancel": Example(
         {"version": 1, "key": "cancel-web-1001", "order_id": ORDER_ID, "reason": "customer changed their mind"},
