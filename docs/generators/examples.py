@@ -20,8 +20,8 @@ OUTCOME: dict[str, Any] = {
         "status": {
             "enum": ["accepted", "placed", "held", "done", "rejected", "dead"],
             "description": (
-                "accepted: waits to be decided, behind the SQL door, or alone after its list ended its workers; ask for it "
-                "by its key. placed, held, done: it took effect. "
+                "accepted: waits to be decided, behind the SQL door, or alone if its list ended its workers; ask for "
+                "it by its key. placed, held, done: it took effect. "
                 "rejected: it did not, see code. dead: it cannot be done, see api.dead_letters"
             ),
         },
