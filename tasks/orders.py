@@ -54,8 +54,8 @@ class PlaceManyTask(CommandTask):
     def give_up(self, args: tuple[Any, ...], kwargs: dict[str, Any], attempts: int) -> Any:
         """The outcomes so far: each order is sent as an `orders.place`, so that only the one that kills is dead."""
         payload = payload_of(args, kwargs)
-        if not isinstance(payload, list):
-            return [super().give_up(args, kwargs, attempts)]
+        if not_a_list(payload):
+            return place_many.run(*args, **kwargs)
         ids = [f"{self.request.id}:{number}" for number in range(len(payload))]
         try:
             with app.producer_or_acquire() as producer, producer.batch():
@@ -76,9 +76,9 @@ def place_many(self: CommandTask, *args: Any, **kwargs: Any) -> list[Outcome]:
 
     An order's key is its own, or else `<task id>:<place in the list>`.
     """
-    payload, limit = payload_of(args, kwargs), get_settings().place_many_limit
-    if not isinstance(payload, list) or len(payload) > limit:
-        reason = f"Give one list of at most {limit} orders."
+    payload = payload_of(args, kwargs)
+    if not_a_list(payload):
+        reason = f"Give one list of at most {get_settings().place_many_limit} orders."
         if not fits_as_key(self.request.id):
             return [refused_key()]
         code = "OM009" if isinstance(payload, list) else "OM011"
@@ -129,6 +129,11 @@ def sweep(cadence: float | None = None) -> dict[str, Any]:
         swept["drained"] = drain_pools(settings, settings.drain_seconds, until_empty=True)
         swept["late"] = drain_pools(settings, settings.drain_seconds, until_empty=True, late=True)
     return swept
+
+
+def not_a_list(payload: Any) -> bool:
+    """Whether this is no list of orders, or too long a one."""
+    return not isinstance(payload, list) or len(payload) > get_settings().place_many_limit
 
 
 def patience() -> float:

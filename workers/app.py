@@ -135,15 +135,15 @@ def _choose_transport(conf: Any = None, options: Any = None, **_: Any) -> None:
     The set is otherwise shared by all workers, and one with a short visibility timeout would run the others' long
     tasks a second time.
     """
-    queues = (options or {}).get("queues") or []
-    names = {name.strip() for name in (queues.split(",") if isinstance(queues, str) else queues)} - {""}
+    excluded = named(options, "exclude_queues")
+    names = named(options, "queues") - excluded
     settings, kind = get_settings(), "guarded"
     if "orders" in names and len(names) > 1 and settings.orders_transport == "batch":
         sys.exit(
             "ordermill: a worker of orders serves no second queue: start one with -Q orders -P solo and another for "
             "the rest, or set ORDERMILL_ORDERS_TRANSPORT=stock"
         )
-    if not names:
+    if not names and "orders" not in excluded:
         log.warning("this worker serves all queues, orders one by one; start one with -Q orders -P solo beside it")
     if names == {"orders"}:
         conf.broker_transport_options = conf.broker_transport_options | {
@@ -168,6 +168,12 @@ def _choose_transport(conf: Any = None, options: Any = None, **_: Any) -> None:
     # Of a URL with a + kombu takes the transport's name before it, whatever it is told.
     if str(conf.broker_url).startswith("redis+"):
         conf.broker_read_url = conf.broker_write_url = f"redis-{kind}+{conf.broker_url.removeprefix('redis+')}"
+
+
+def named(options: Any, option: str) -> set[str]:
+    """The queues that an option of the command line names."""
+    queues = (options or {}).get(option) or []
+    return {name.strip() for name in (queues.split(",") if isinstance(queues, str) else queues)} - {""}
 
 
 @worker_init.connect(weak=False)

@@ -150,12 +150,13 @@ class Batch:
             results = self.task.run_batch([Call(request.args, request.kwargs, request.id) for request in requests])
         except (OutageError, FaultError) as error:
             log.warning("%d messages of %s go back to the queue", len(requests), self.task.name)
-            self.give_back(requests, error)
+            # One of them may take PostgreSQL down each time: then each is run alone, and its attempts are counted.
+            self.give_back(requests, error, died=error.midway)
         except TransientError as error:
             log.warning("%d messages of %s go back to the queue: %s", len(requests), self.task.name, error)
             for request in requests:
                 task_ready(request)
-                request.reject(requeue=True)
+                request.message.channel.qos.put_last(request.message.delivery_tag)
         except Exception:
             log.exception("a batch of %d messages of %s failed: each is run alone", len(requests), self.task.name)
             self.run_alone(requests)
@@ -171,14 +172,13 @@ class Batch:
                 self.give_back(requests[place + 1 :], self.task.stopped_by)
                 return
 
-    def give_back(self, requests: list[Any], error: DatabaseError) -> None:
+    def give_back(self, requests: list[Any], error: DatabaseError, died: bool = False) -> None:
         """Puts these back in front of their queue, and stops fetching until the database answers."""
         for request in requests:
             task_ready(request)
         if requests:
             tags = [request.message.delivery_tag for request in requests]
-            # One of them may take PostgreSQL down each time: then each is run alone, and its attempts are counted.
-            requests[0].message.channel.qos.give_back(tags, died=error.midway)
+            requests[0].message.channel.qos.give_back(tags, died)
         self.consumer.pause(error)
 
     def finish(self, requests: list[Any], results: list[Any], runtime: float) -> None:

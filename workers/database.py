@@ -42,6 +42,7 @@ SERVER_SIDE = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "15000",
 }
+STATEMENT_GONE = "26"
 WENT_DOWN = {None, "57P02"}  # the connection broke, or PostgreSQL ended all sessions because one had crashed
 CANNOT_BE_HELD = re.compile("[\x00\ud800-\udfff]")
 
@@ -188,6 +189,8 @@ def _rows(connection: Connection, statement: str, arguments: Sequence[object]) -
         rows = result.mappings().all()
     except DBAPIError as error:
         translated = translate(error)
+        if (translated.sqlstate or "").startswith(STATEMENT_GONE):
+            connection.invalidate()  # psycopg would use it again on this connection
         translated.midway = isinstance(translated, OutageError) and translated.sqlstate in WENT_DOWN
         raise translated from error
     return [next(iter(row.values())) if len(row) == 1 else dict(row) for row in rows]

@@ -68,7 +68,7 @@ def bad_times(names: dict[str, Any]) -> str | None:
     """What is wrong with when a message is to be run, and for how long."""
     for name in TIMES:
         value = names.get(name)
-        if isinstance(value, str):
+        if value and isinstance(value, str):
             try:
                 exists = maybe_iso8601(value).year in YEARS
             except ValueError:

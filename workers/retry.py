@@ -25,6 +25,7 @@ SLOW = {
 }
 SLOW_CLASSES = {
     "08": "connection exception",
+    "26": "a prepared statement is gone, as behind a pooler: the connection is given up, and a new one has its own",
     "53": "insufficient resources: connections, memory, disk",
     "57": "operator intervention: a shutdown or a start, or statement_timeout, which under load is an outage too",
     "58": "system error outside PostgreSQL",
@@ -32,7 +33,6 @@ SLOW_CLASSES = {
 # A bad deployment, which must not decide anybody's order.
 FAULT_CLASSES = {
     "0A": "feature not supported: another version of PostgreSQL than was tested",
-    "26": "a prepared statement is gone: a pooler in between that does not keep sessions",
     "55": "an object is not in the state that it must be in, or in use",
     "42": "syntax, a missing object or a missing right",
 }

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SCHEMES = {
-    "database_url": ("postgresql", "postgres", "postgresql+psycopg"),
+    "database_url": ("postgresql", "postgres"),
     "redis_url": ("redis", "rediss", "redis+socket", "sentinel"),
 }
 
@@ -99,10 +99,11 @@ class Settings(BaseSettings):
     @field_validator("database_url", "redis_url", "broker_url")
     @classmethod
     def _is_an_address(cls, value: str, info: ValidationInfo) -> str:
-        schemes = SCHEMES["database_url" if info.field_name == "database_url" else "redis_url"]
-        for address in value.split(";"):
-            scheme = address.partition("://")[0] if "://" in address else ""
-            if address and scheme.strip() not in schemes:
+        of_database = info.field_name == "database_url"
+        schemes = SCHEMES["database_url" if of_database else "redis_url"]
+        for address in [value] if of_database else value.split(";"):
+            scheme = address.partition("://")[0].strip() if "://" in address else ""
+            if address and (scheme.partition("+")[0] if of_database else scheme) not in schemes:
                 raise ValueError(f"an address starts with one of {', '.join(f'{each}://' for each in schemes)}")
         return value
 

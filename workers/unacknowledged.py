@@ -68,12 +68,16 @@ class QoS(undecodable.QoS):
             self.flush_acknowledged()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Acknowledges, or puts it behind all others in its queue."""
+        """Acknowledges, or puts it behind all others in its queue, as redelivered: its next attempt is counted."""
         if requeue:
-            self.restore_by_tag(delivery_tag, leftmost=True)
-            virtual.QoS.ack(self, delivery_tag)
+            self.put_last(delivery_tag, died=True)
         else:
             self.ack(delivery_tag)
+
+    def put_last(self, tag: str, died: bool = False) -> None:
+        """Puts this behind all others in its queue."""
+        self.restore_by_tag(tag, leftmost=True, died=died)
+        virtual.QoS.ack(self, tag)
 
     def give_back(self, tags: list[str], died: bool = False) -> None:
         """Puts these in front of all others in their queue, in their order; as restored, if something died of them."""

@@ -211,23 +211,36 @@ EXECUTE FUNCTION shop.endless()
 ASLEEP = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
 
-def test_an_order_that_takes_postgresql_down_with_it_each_time_is_a_dead_letter(mill_on_postgres: Mill) -> None:
+@pytest.mark.parametrize(
+    ("many", "options"), [(False, {}), (False, {"expires": 600}), (True, {})], ids=["plain", "alone", "a list"]
+)
+def test_an_order_that_takes_postgresql_down_with_it_each_time_is_a_dead_letter(
+    mill_on_postgres: Mill, many: bool, options: dict[str, Any]
+) -> None:
     mill = mill_on_postgres
     mill.shop.stock("A", "E1", 10)
     mill.db.execute(ENDLESS)
     worker = mill.orders_worker()
     requests = [order("POISON", ("A", 1)), *(order(None, ("A", 1)) for _ in range(5))]
-    results = [mill.send("orders.place", request) for request in requests]
+    if many:
+        mill.send("orders.place_many", requests)
+    else:
+        for request in requests:
+            mill.send("orders.place", request, **options)
 
     def decided() -> bool:
         with contextlib.suppress(psycopg.OperationalError), connect(mill.database_url) as admin:
             for (pid,) in admin.execute(ASLEEP).fetchall():
                 os.kill(pid, signal.SIGKILL)
-        return bool(results[0].ready())
+        with contextlib.suppress(psycopg.OperationalError), connect(mill.database_url) as admin:
+            dead = admin.execute("SELECT count(*) FROM api.dead_letters").fetchone()
+            return dead == (1,)
+        return False
 
-    assert wait_until(decided, 60)
+    assert wait_until(decided, 90)
     reconnected(mill)
-    outcomes = [result.get(timeout=60) for result in results]
+    assert mill.all_decided(requests)
+    outcomes = [outcome or {} for outcome in mill.outcomes(requests)]
     assert [outcome["status"] for outcome in outcomes] == ["dead", *["placed"] * 5]
     assert outcomes[0]["code"] == "OM090"
     assert mill.shop.rows("SELECT attempts FROM api.dead_letters") == [ATTEMPTS]

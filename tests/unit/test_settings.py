@@ -125,3 +125,10 @@ def test_an_address_of_another_kind_of_server_is_refused_by_its_variable(
         Settings()
 
     assert unusable(refused.value).startswith(f"{name} cannot be used")
+
+
+@pytest.mark.parametrize("value", ["postgresql://u:pa;ss@h/db", "postgresql+psycopg2://h/db", "postgres://h/db"])
+def test_any_address_of_postgresql_is_taken(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", value)
+
+    assert Settings().database_url == value

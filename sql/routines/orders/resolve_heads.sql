@@ -21,8 +21,10 @@ BEGIN
                     WHEN r.ship_to IS NOT NULL AND a.id IS NULL THEN ROW('OM018', 'ship_to',
                         format('Customer %s has no address %s.', r.customer, r.ship_to))::problem
                     -- The doors have checked it; whoever calls the routine has not.
-                    WHEN coalesce(cardinality(r.skus), 0) = 0 OR cardinality(r.quantities) IS DISTINCT FROM cardinality(r.skus)
+                    WHEN coalesce(cardinality(r.skus), 0) = 0
                         THEN ROW('OM008', 'lines', 'Give at least one line with a sku and a quantity.')::problem
+                    WHEN cardinality(r.quantities) IS DISTINCT FROM cardinality(r.skus)
+                        THEN ROW('OM008', 'lines', 'Give as many quantities as skus.')::problem
                     WHEN (1 <= ALL(r.quantities)) IS NOT TRUE
                         THEN ROW('OM007', 'lines', 'Give a whole number from 1 to 1000000 for each line.')::problem
                 END AS problem
