@@ -50,7 +50,7 @@ redis.call('ZREM', KEYS[2], ARGV[1])"""
 
 
 class QoS(undecodable.QoS):
-    """kombu's bookkeeping of a channel; only a message whose worker died comes back as `redelivered`."""
+    """kombu's bookkeeping of a channel; a message comes back as `redelivered` if its worker died or requeued it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

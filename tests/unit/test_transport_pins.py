@@ -1,7 +1,7 @@
 """What the transport overrides in kombu, and the consumer in Celery, is still what it was written against.
 
 Both are private. A new version of kombu or Celery that changes one of them must fail here, not in a shop: read what
-changed, bring `workers.transport`, `.unacknowledged`, `.undecodable` or `.consumer` along, and then the digest.
+changed, bring what leans on it in `workers` along, and then the digest.
 """
 
 import hashlib
@@ -14,10 +14,13 @@ import pytest
 from celery.app.trace import build_tracer
 from celery.backends.base import Backend, KeyValueStoreBackend
 from celery.backends.redis import RedisBackend
+from celery.concurrency.base import BasePool
+from celery.worker import control
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
 from celery.worker.strategy import default
+from celery.worker.worker import WorkController
 from kombu.transport import redis, virtual
 
 PINNED: dict[str, tuple[Callable[..., Any], str]] = {
@@ -60,7 +63,9 @@ PINNED: dict[str, tuple[Callable[..., Any], str]] = {
     "Consumer.on_unknown_task": (Consumer.on_unknown_task, "35e6cbe56494"),
     "Consumer.on_invalid_task": (Consumer.on_invalid_task, "9893e7a4eee3"),
     "Consumer.on_decode_error": (Consumer.on_decode_error, "e3538c586a7f"),
-    "Consumer.add_task_queue": (Consumer.add_task_queue, "7df62325255c"),
+    "control.add_consumer": (control.add_consumer, "2c405aec2d52"),
+    "BasePool.terminate_job": (BasePool.terminate_job, "86cf042a4a30"),
+    "WorkController._process_task": (WorkController._process_task, "4ffb514847bd"),
     "Tasks.start": (Tasks.start, "e0165bf1d620"),
     "default": (default, "7d90575ada5e"),
     "Request.__init__": (Request.__init__, "efdf47149cde"),
