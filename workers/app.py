@@ -65,6 +65,12 @@ def configure(application: Celery, settings: Settings) -> None:
             "orders.*": {"queue": "orders"},
             "inventory.*": {"queue": "inventory"},
             "maintenance.*": {"queue": "maintenance"},
+            "events.*": {"queue": "events"},
+            "webhooks.*": {"queue": "events"},
+            "alerts.*": {"queue": "alerts"},
+            "catalog.*": {"queue": "cache"},
+            "cache.*": {"queue": "cache"},
+            "views.*": {"queue": "views"},
         },
         # What Flower shows.
         worker_send_task_events=True,
@@ -117,7 +123,8 @@ def unsaid_tls(url: str) -> bool:
     return url.startswith("rediss://") and "ssl_cert_reqs" not in url
 
 
-app = Celery("ordermill", include=["tasks.orders", "tasks.inventory", "tasks.maintenance"])
+AREAS = ("orders", "inventory", "events", "alerts", "cache", "views", "webhooks", "maintenance", "upkeep")
+app = Celery("ordermill", include=[f"tasks.{area}" for area in AREAS])
 try:
     configure(app, get_settings())
 except ValidationError as error:

@@ -25,6 +25,8 @@ from workers.home_folder import STACK_LOCK, STATE, HomeLock, ServiceError, prepa
 from workers.settings import Settings, get_settings
 
 GENERAL_QUEUES = ("inventory", "views", "alerts", "cache", "events", "maintenance", "celery")
+# The drain, the dispatcher of events and the deliveries take one each, all the time; jobs have the rest.
+GENERAL_PROCESSES = 6
 WATCHED = ("-E", "--without-gossip", "--without-mingle", "--loglevel=INFO")  # task events, which Flower shows
 READY_SECONDS = 90
 STOP_SECONDS = 10
@@ -154,7 +156,7 @@ class Stack:
             )
             for number in range(1, self.settings.orders_workers + 1)
         ]
-        general = ["worker", "-Q", ",".join(GENERAL_QUEUES), "-c", "3", *WATCHED]
+        general = ["worker", "-Q", ",".join(GENERAL_QUEUES), "-c", str(GENERAL_PROCESSES), *WATCHED]
         beat = ["beat", f"--schedule={self.home / 'beat-schedule'}", "--pidfile=", "--loglevel=INFO"]
         flower = ["flower", "--address=127.0.0.1", f"--port={flower_port}"]
         return [

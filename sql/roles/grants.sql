@@ -9,7 +9,7 @@ FROM public, ordermill_worker, ordermill_app, ordermill_reader, ordermill_mainta
 GRANT USAGE ON SCHEMA api TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
 GRANT SELECT ON ALL TABLES IN SCHEMA api TO ordermill_worker, ordermill_reader, ordermill_maintainer;
 -- Not dead letters and job runs: they show what others sent, and what PostgreSQL said.
-GRANT SELECT ON api.orders, api.order_lines, api.availability, api.pools, api.queue TO ordermill_app;
+GRANT SELECT ON api.orders, api.order_lines, api.availability, api.pools, api.queue, api.events TO ordermill_app;
 GRANT EXECUTE ON FUNCTION api.order_outcome(text)
 TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
 GRANT EXECUTE ON FUNCTION api.verify(integer), api.partitions_ahead()
@@ -39,4 +39,11 @@ api.claim_job(text, interval, interval), api.finish_job(text, timestamptz, integ
 api.prune(interval, integer), api.ensure_partitions(integer), api.expire_holds(integer),
 api.bury_unread(uuid, timestamptz, text, text, boolean, text, text), api.replay_order(uuid),
 api.settle_letter(uuid, text)
+TO ordermill_worker, ordermill_maintainer;
+
+-- Events and their consumers.
+GRANT EXECUTE ON FUNCTION
+api.sequence_events(integer), api.dispatch_events(text, integer), api.read_events(text, integer),
+api.advance_consumer(text, bigint, bigint), api.rewind_consumer(text, bigint), api.bury_event(text, text, text),
+api.replay_event(uuid)
 TO ordermill_worker, ordermill_maintainer;

@@ -1,7 +1,10 @@
 CREATE OR REPLACE VIEW api.dead_letters AS
 SELECT
     id, source, key, payload, code, reason, attempts, created_at, settled_at, settlement,
-    CASE WHEN queue IS NOT NULL THEN 'unread' WHEN task IS NOT NULL THEN 'message' ELSE 'order' END AS kind,
+    CASE
+        WHEN source = 'events' THEN 'event' WHEN source = 'webhooks' THEN 'delivery' WHEN source = 'mail' THEN 'mail'
+        WHEN queue IS NOT NULL THEN 'unread' WHEN task IS NOT NULL THEN 'message' ELSE 'order'
+    END AS kind,
     CASE WHEN source = 'celery' AND queue IS NULL THEN coalesce(task, 'orders.place') ELSE task END AS task,
     -- A queue's name is the area of its tasks.
     CASE

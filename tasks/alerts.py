@@ -1,0 +1,1 @@
+"""Alerts of low stock: found, told, escalated."""

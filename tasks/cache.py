@@ -1,0 +1,1 @@
+"""Reads through the cache, and its upkeep."""

@@ -1,0 +1,1 @@
+"""Events: giving them positions and feeding their consumers."""

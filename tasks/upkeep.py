@@ -1,0 +1,1 @@
+"""Upkeep of the database itself: old partitions, statistics, bloat, reports."""

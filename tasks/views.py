@@ -1,0 +1,1 @@
+"""Materialized views, refreshed when they are stale."""
