@@ -15,7 +15,14 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from celery.signals import after_setup_logger, after_setup_task_logger, celeryd_after_setup, task_postrun, task_prerun
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    celeryd_after_setup,
+    celeryd_init,
+    task_postrun,
+    task_prerun,
+)
 from celery.utils.log import get_multiprocessing_logger
 from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars, merge_contextvars
 from structlog.processors import JSONRenderer, format_exc_info
@@ -91,7 +98,7 @@ def _passwords(address: str) -> set[str]:
 
 
 def describe(_logger: object, _method: str, event: Event) -> Event:
-    """A processor that says when, how grave, what, where and about which message, in this order."""
+    """A processor that says when, how grave, what, where and about which message, in one order."""
     record: logging.LogRecord = event.pop("_record")
     event.pop("_from_structlog")
     found: dict[str, Any] = {
@@ -105,7 +112,8 @@ def describe(_logger: object, _method: str, event: Event) -> Event:
     told = getattr(record, "data", None)  # Celery's own lines about a message, in whichever process
     if isinstance(told, Mapping) and "id" in told and "name" in told:
         found |= {"task": told["name"], "task_id": told["id"]}
-    return found | event | traces.current_ids()
+    event |= found
+    return {name: event[name] for name in (*found, *FIELDS) if name in event} | event | traces.current_ids()
 
 
 def one_line(text: object) -> str:
@@ -143,11 +151,13 @@ def formatter(settings: Settings) -> ProcessorFormatter:
     )
 
 
-def set_up() -> None:
-    """Makes a process that Celery does not set up, such as Flower, log this way, to standard error."""
+@celeryd_init.connect(weak=False)
+def set_up(**_: Any) -> None:
+    """Makes a process log this way, to standard error: Flower for good, a worker until Celery has set it up."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(get_settings()))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
+    logging.captureWarnings(True)
 
 
 @after_setup_logger.connect(weak=False)

@@ -46,7 +46,8 @@ def test_a_line_of_json_says_when_what_where_and_about_which_message() -> None:
         said = json.loads(line("json", "order %s", "placed", key="k-1", order_id="0199", task_id="t-1"))
 
     assert said.pop("timestamp").endswith("+00:00")
-    assert said.pop("pid") and said.pop("process") == "MainProcess"
+    assert said.pop("pid")
+    assert said.pop("process") == "MainProcess"
     assert said == {
         "level": "info",
         "event": "order placed",
@@ -77,7 +78,8 @@ def test_the_key_is_the_payloads_or_else_the_message_id_and_the_outcome_adds_the
     said = json.loads(line("json", "x"))
 
     assert (said["key"], said["status"], said["code"]) == ("t-3", "rejected", "OM001")
-    assert "order_id" not in said and "message" not in said
+    assert "order_id" not in said
+    assert "message" not in said
 
 
 def test_each_order_of_a_batch_has_a_line_and_a_dead_one_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -101,7 +103,8 @@ def test_on_the_console_an_exception_follows_its_line_indented() -> None:
     first, *rest = line("console", "a bug", error=failed("boom\n[2026-01-01: INFO/MainProcess] forged")).splitlines()
 
     assert first.endswith(": INFO/MainProcess] a bug")
-    assert rest and all(each.startswith("    ") for each in rest)
+    assert rest
+    assert all(each.startswith("    ") for each in rest)
 
 
 @given(st.text(), st.text())
