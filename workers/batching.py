@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from workers.base_task import CommandTask
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
 from workers.logs import about_batch, log_outcomes
-from workers.traces import batch_span, tell
+from workers.traces import batch_span, ids_of, tell
 from workers.transport import Taking
 
 EVENTS_TOGETHER = 300  # three a message; Celery sends 24 together
@@ -172,6 +172,8 @@ class Batch:
             self.run_alone(requests)
         else:
             self.finish(requests, results, monotonic() - started)
+            messages = ({"task_id": request.id} | ids_of(span) for request, span in zip(requests, spans, strict=True))
+            log_outcomes(results, messages)
 
     def run_alone(self, requests: list[Any]) -> None:
         """Runs each Celery's own way, until the database is away."""
@@ -201,7 +203,6 @@ class Batch:
             if listened:
                 signals.task_success.send(sender=self.task, result=result)
             request.send_event("task-succeeded", result=repr(result)[:SHOWN], runtime=runtime)
-        log_outcomes(results, (request.id for request in requests))
         log.info("%s: %d messages in %.3f s", self.task.name, len(requests), runtime)
 
     def store(self, pairs: list[tuple[Any, Any]]) -> None:

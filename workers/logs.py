@@ -32,7 +32,7 @@ from workers import traces
 from workers.settings import Settings, get_settings
 
 # What a call site may give by `extra`. Not all: Celery's own extra is the message, arguments of customers included.
-FIELDS = ("task", "task_id", "key", "order_id", "status", "code", "field", "batch")
+FIELDS = ("task", "task_id", "key", "order_id", "status", "code", "field", "batch", "trace_id", "span_id")
 SHOWN = 200  # characters of a key: one may be of any length until it is refused
 HIDDEN = "**"
 # To the last @ of a word: a password may have one unquoted. Better too much is hidden than too little.
@@ -112,8 +112,8 @@ def describe(_logger: object, _method: str, event: Event) -> Event:
     told = getattr(record, "data", None)  # Celery's own lines about a message, in whichever process
     if isinstance(told, Mapping) and "id" in told and "name" in told:
         found |= {"task": told["name"], "task_id": told["id"]}
-    event |= found
-    return {name: event[name] for name in (*found, *FIELDS) if name in event} | event | traces.current_ids()
+    event = traces.current_ids() | event | found
+    return {name: event[name] for name in (*found, *FIELDS) if name in event} | event
 
 
 def one_line(text: object) -> str:
@@ -219,15 +219,15 @@ def about_outcome(outcome: Any) -> None:
         log_outcomes(outcome)
 
 
-def log_outcomes(outcomes: Iterable[Any], task_ids: Iterable[Any] | None = None) -> None:
-    """A line for each order of a batch: its key, its id, what was decided and why."""
+def log_outcomes(outcomes: Iterable[Any], messages: Iterable[dict[str, str]] = repeat({})) -> None:
+    """A line for each order of a batch: its key, its id, what was decided and why, and the ids of its message."""
     if not log.isEnabledFor(logging.INFO):
         return
-    for outcome, task_id in zip(outcomes, repeat(None) if task_ids is None else task_ids, strict=False):
+    for outcome, message in zip(outcomes, messages, strict=False):
         if isinstance(outcome, dict):
             facts = _facts(outcome)
             level = logging.WARNING if facts.get("status") == "dead" else logging.INFO
-            log.log(level, "order %s", facts.get("status"), extra=facts | ({"task_id": task_id} if task_id else {}))
+            log.log(level, "order %s", facts.get("status"), extra=facts | message)
 
 
 def _facts(outcome: dict[str, Any]) -> dict[str, str]:

@@ -68,9 +68,15 @@ def current_ids() -> dict[str, str]:
         return {}
     from opentelemetry import trace  # noqa: PLC0415
 
-    context = trace.get_current_span().get_span_context()
-    if not context.is_valid:
+    return ids_of(trace.get_current_span())
+
+
+def ids_of(span: Any) -> dict[str, str]:
+    """The ids of a span, for a line of the log; none where there is no span."""
+    if span is None or not (context := span.get_span_context()).is_valid:
         return {}
+    from opentelemetry import trace  # noqa: PLC0415
+
     return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
 
 

@@ -86,7 +86,7 @@ def test_each_order_of_a_batch_has_a_line_and_a_dead_one_is_a_warning(caplog: py
     outcomes = [{"key": "a", "status": "placed", "order_id": "1"}, {"key": "b", "status": "dead", "code": "OM090"}, 5]
 
     with caplog.at_level(logging.INFO):
-        log_outcomes(outcomes, ["t-a", "t-b", "t-c"])
+        log_outcomes(outcomes, [{"task_id": each} for each in ("t-a", "t-b", "t-c")])
 
     lines = [(each.levelname, each.getMessage(), each.key, each.task_id) for each in caplog.records]  # type: ignore[attr-defined]
     assert lines == [("INFO", "order placed", "a", "t-a"), ("WARNING", "order dead", "b", "t-b")]
