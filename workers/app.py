@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, worker_init, worker_process_init, worker_process_shutdown
+from celery.signals import celeryd_init, worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
 from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import ValidationError
@@ -215,5 +215,6 @@ def _connect_after_fork(**_: Any) -> None:
 
 
 @worker_process_shutdown.connect(weak=False)
-def _end_of_child(**_: Any) -> None:
+@worker_shutdown.connect(weak=False)  # of the solo pool, and of a parent that has not begun
+def _end_of_process(**_: Any) -> None:
     end_tracing()

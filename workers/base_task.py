@@ -13,7 +13,7 @@ from workers.database import call, call_one, holdable
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
 from workers.logs import about_outcome, about_request
 from workers.settings import get_settings
-from workers.traces import message_span, tell
+from workers.traces import ids_of, message_span, tell
 
 # Attempts to take back when PostgreSQL answers, by the message: whether all of them. This process's own.
 owed: dict[str, bool] = {}
@@ -50,8 +50,8 @@ class CommandTask(Task):
 
         A redelivered message may have killed its worker. Its attempts are counted, so that it does not do so for ever.
         """
-        about_request(payload_of(args, kwargs), self.request.id)
         with message_span(self.name, self.request.id, vars(self.request)) as span:
+            about_request(payload_of(args, kwargs), self.request.id, ids_of(span))
             result = self.attempt(args, kwargs)
             tell(span, result)
         about_outcome(result)

@@ -8,6 +8,7 @@ has its own. What polls has none. No span holds a parameter, a payload or an err
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 from workers.errors import DatabaseError
@@ -15,8 +16,10 @@ from workers.settings import get_settings
 
 PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 SYSTEM = "celery"
-# The tracer of this process, once it traces.
+FLUSH_SECONDS = 3.0  # chosen, not measured: a collector that is away must not hold up a warm stop
+# The tracer of this process, once it traces, and the provider where it is ours to end.
 _tracer: Any = None
+_provider: Any = None
 
 
 def installed() -> bool:
@@ -33,7 +36,7 @@ def begin_tracing() -> None:
     A tracer provider that is there already is used as it is; else one that exports by OTLP over HTTP is made, which
     OpenTelemetry's own variables configure.
     """
-    global _tracer  # noqa: PLW0603  # one a process, as the provider
+    global _tracer, _provider  # noqa: PLW0603  # one a process
     if not get_settings().traces:
         return
     from opentelemetry import trace  # noqa: PLC0415  # an extra
@@ -46,20 +49,20 @@ def begin_tracing() -> None:
 
         # OTEL_SERVICE_NAME, where there is one, has the last word.
         named = Resource.create({"service.name": "ordermill"}).merge(OTELResourceDetector().detect())
-        provider = TracerProvider(resource=named)
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        trace.set_tracer_provider(provider)
+        _provider = TracerProvider(resource=named, shutdown_on_exit=False)
+        _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        trace.set_tracer_provider(_provider)
     _tracer = trace.get_tracer("ordermill")
 
 
 def end_tracing() -> None:
-    """Sends what is left. A forked process ends without `atexit`, which does it for the solo pool."""
-    global _tracer  # noqa: PLW0603
-    if _tracer is not None:
-        from opentelemetry import trace  # noqa: PLC0415
-
-        _tracer = None
-        trace.get_tracer_provider().shutdown()  # type: ignore[attr-defined]
+    """Sends what is left, for some seconds."""
+    global _tracer, _provider
+    provider, _tracer, _provider = _provider, None, None
+    if provider is not None:
+        last = Thread(target=provider.shutdown, daemon=True)
+        last.start()
+        last.join(FLUSH_SECONDS)
 
 
 def current_ids() -> dict[str, str]:

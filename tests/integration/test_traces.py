@@ -183,7 +183,7 @@ def test_the_trace_of_one_order_goes_from_the_application_through_message_and_ba
 
 def test_of_many_messages_in_one_transaction_each_is_linked_with_the_batch_both_ways(story: Story) -> None:
     messages = [story.in_trace_of(request)["process orders.place"] for request in story.many]
-    batches = [span for span in story.spans if span["attributes"].get("messaging.batch.message_count") == 3]
+    batches = [span for span in story.spans if linked(span) & {id_of(message) for message in messages}]
 
     assert len(batches) == 1
     assert linked(batches[0]) == {id_of(message) for message in messages}
@@ -283,7 +283,7 @@ def test_spans_go_to_a_collector_and_one_that_is_away_stops_neither_orders_nor_t
     assert mill.call("inventory.adjust", asked | {"key": new_key()}, queue="inventory")["status"] == "done"
     started = time.monotonic()
     assert end(alone) == 0
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 10
 
 
 def test_without_being_asked_for_nothing_of_opentelemetry_is_imported() -> None:

@@ -83,13 +83,19 @@ def test_the_key_is_the_payloads_or_else_the_message_id_and_the_outcome_adds_the
 
 
 def test_each_order_of_a_batch_has_a_line_and_a_dead_one_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    outcomes = [{"key": "a", "status": "placed", "order_id": "1"}, {"key": "b", "status": "dead", "code": "OM090"}, 5]
+    outcomes = [{"key": "a", "status": "placed", "order_id": "1"}, {"key": "b", "status": "dead", "code": "OM090"}]
+    outcomes += [{"key": "c", "status": "rejected"}, 5]  # type: ignore[list-item]
 
-    with caplog.at_level(logging.INFO):
-        log_outcomes(outcomes, [{"task_id": each} for each in ("t-a", "t-b", "t-c")])
+    with caplog.at_level(logging.INFO), about_batch("orders.place", 4):
+        log_outcomes(outcomes, [{"task_id": each} for each in ("t-a", "t-b", "t-c", "t-d")])
+        text = "\n".join(formatter(Settings(log_format="json")).format(record) for record in caplog.records)
 
-    lines = [(each.levelname, each.getMessage(), each.key, each.task_id) for each in caplog.records]  # type: ignore[attr-defined]
-    assert lines == [("INFO", "order placed", "a", "t-a"), ("WARNING", "order dead", "b", "t-b")]
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [tuple(line[name] for name in ("level", "event", "key", "task_id", "task")) for line in lines] == [
+        ("info", "order placed", "a", "t-a", "orders.place"),
+        ("info", "order rejected", "c", "t-c", "orders.place"),
+        ("warning", "order dead", "b", "t-b", "orders.place"),
+    ]
 
 
 def test_an_exception_is_a_field_of_its_one_line_of_json() -> None:
