@@ -226,20 +226,23 @@ def about_outcome(outcome: Any) -> None:
     """The same for what was decided, so that Celery's own line about the end of the task says it."""
     if isinstance(outcome, dict):
         bind_contextvars(**_facts(outcome))
+        if outcome.get("status") == "dead":
+            log_outcomes([outcome])
     elif isinstance(outcome, list):
         log_outcomes(outcome)
 
 
 def log_outcomes(outcomes: Iterable[Any], messages: Iterable[dict[str, str]] = repeat({})) -> None:
     """A line for each order of a batch: its key, its id, what was decided and why, and the ids of its message."""
-    if not log.isEnabledFor(logging.INFO):
-        return
-    lines: dict[int, list[dict[str, str]]] = {logging.INFO: [], logging.WARNING: []}
+    lines: dict[int, list[dict[str, str]]] = {
+        level: [] for level in (logging.INFO, logging.WARNING) if log.isEnabledFor(level)
+    }
     for outcome, message in zip(outcomes, messages, strict=False):
         if isinstance(outcome, dict):
             status = outcome.get("status")
             level = logging.WARNING if status == "dead" else logging.INFO
-            lines[level].append({"event": f"order {status}"} | _facts(outcome) | message)
+            if level in lines:
+                lines[level].append({"event": f"order {status}"} | _facts(outcome) | message)
     for level, some in lines.items():
         if some:
             log.log(level, "%d orders", len(some), extra={EACH: some})

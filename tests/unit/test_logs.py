@@ -98,6 +98,15 @@ def test_each_order_of_a_batch_has_a_line_and_a_dead_one_is_a_warning(caplog: py
     ]
 
 
+def test_without_info_only_the_dead_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        log_outcomes([{"key": "a", "status": "placed"}, {"key": "b", "status": "dead"}])
+        about_outcome({"key": "c", "status": "dead"})
+        about_outcome({"key": "d", "status": "done"})
+
+    assert [line["key"] for record in caplog.records for line in record.each] == ["b", "c"]  # type: ignore[attr-defined]
+
+
 def test_an_exception_is_a_field_of_its_one_line_of_json() -> None:
     said = line("json", "a bug", error=failed("boom\nagain"))
 
