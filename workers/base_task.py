@@ -11,7 +11,9 @@ from celery.utils.log import get_task_logger
 
 from workers.database import call, call_one, holdable
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
+from workers.logs import about_outcome, about_request
 from workers.settings import get_settings
+from workers.traces import ids_of, message_span, tell
 
 # Attempts to take back when PostgreSQL answers, by the message: whether all of them. This process's own.
 owed: dict[str, bool] = {}
@@ -48,6 +50,15 @@ class CommandTask(Task):
 
         A redelivered message may have killed its worker. Its attempts are counted, so that it does not do so for ever.
         """
+        with message_span(self.name, self.request.id, vars(self.request)) as span:
+            about_request(payload_of(args, kwargs), self.request.id, ids_of(span))
+            result = self.attempt(args, kwargs)
+            tell(span, result)
+        about_outcome(result)
+        return result
+
+    def attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One attempt at the message, for its result; raises `Reject` for what goes back to the queue."""
         attempts = 0
         try:
             take_back()

@@ -98,6 +98,12 @@ class Settings(BaseSettings):
         2, ge=1, le=64, description="Solo `orders` worker processes started by `demo` and `up`."
     )
     keys_kept_days: int = Field(90, ge=1, description="How long a decided request key, and so its answer, is kept.")
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Log lines for people, or one JSON object each, for a machine that collects them."
+    )
+    traces: bool = Field(
+        False, description="`on`: OpenTelemetry traces, by OTLP; needs the extra `traces`, heeds `OTEL_…` variables."
+    )
     flower_user: str = Field("ordermill", min_length=1, description="Flower's user for basic auth.")
     flower_password: str | None = Field(None, description="Flower's password; made anew at each start when not given.")
     flower_port: int = Field(5555, ge=0, le=65_535, description="Flower's port on loopback.")
