@@ -62,9 +62,8 @@ def duck() -> Any:
 def digest_in_database(session: psycopg.Connection[Any], table: str, columns: Sequence[str] | None = None) -> Content:
     """The content of a table (a name that SQL can read) as PostgreSQL has it."""
     query = "SELECT row_count, digest FROM shop.table_digest(%s::regclass, %s)"
-    row = session.execute(query, (table, list(columns) if columns else None)).fetchone()
-    assert row is not None
-    return Content(row[0], row[1])
+    [(rows, digest)] = session.execute(query, (table, list(columns) if columns else None)).fetchall()
+    return Content(rows, digest)
 
 
 def write(session: psycopg.Connection[Any], table: str, file: Path) -> None:
@@ -75,7 +74,11 @@ def write(session: psycopg.Connection[Any], table: str, file: Path) -> None:
     with _beside(file) as rows:
         selected = SQL(", ").join(SQL(as_text) for _, _, as_text in columns)
         query = SQL("COPY (SELECT {} FROM {} ORDER BY id) TO STDOUT (FORMAT csv, FORCE_QUOTE *)")
-        with session.cursor() as cursor, cursor.copy(query.format(selected, SQL(table))) as copy, rows.open("wb") as out:
+        with (
+            session.cursor() as cursor,
+            cursor.copy(query.format(selected, SQL(table))) as copy,
+            rows.open("wb") as out,
+        ):
             for block in copy:
                 out.write(block)
         with duck() as connection:

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from workers import archive
-from workers.database import connect
+from workers.database import connect, translate
 from workers.errors import OrdermillError, SetupError
 from workers.settings import Settings
 
@@ -30,9 +30,10 @@ RESTORED = "restored"  # the schema for a look
 def owner_session(settings: Settings) -> Iterator[Session]:
     """A session as the owner of the tables: only an owner may detach, and not in a routine.
 
-    Raises SetupError when the login is no member of `ordermill_owner`, or another session retires now.
+    Raises SetupError when the login is no member of `ordermill_owner`, OrdermillError when another session has it now,
+    and for the driver's errors those of `workers.errors`.
     """
-    with connect(settings.maintenance_url or settings.database_url, application_name="ordermill retiring") as session:
+    with _translated(), connect(settings.maintenance_url or settings.database_url, connect_timeout=5) as session:
         row = session.execute("SELECT pg_has_role(session_user, 'ordermill_owner', 'MEMBER')").fetchone()
         if not row or not row[0]:
             raise SetupError(
@@ -43,8 +44,16 @@ def owner_session(settings: Settings) -> Iterator[Session]:
         session.execute("SET lock_timeout = '1s'")
         row = session.execute(f"SELECT pg_try_advisory_lock({LOCK})".encode()).fetchone()
         if not row or not row[0]:
-            raise SetupError("another session is retiring partitions: let it finish")
+            raise OrdermillError("another session is retiring partitions: let it finish")
         yield session
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error) from error
 
 
 def archive_folder(settings: Settings) -> Path:
@@ -83,8 +92,8 @@ def retire_due(settings: Settings, months: list[dict[str, Any]]) -> dict[str, An
 def retire(session: Session, folder: Path, month: date, report: Report = lambda _: None) -> None:
     """Retires a month, or goes on where an earlier run was stopped; reports each step once it is done.
 
-    Raises psycopg.Error with SQLSTATE OM050 when something still needs the month, OM051 when a partition is not its
-    archive, 55P03 when somebody holds a lock for too long: the next run goes on.
+    Fails with OM050 when something still needs the month, OM051 when a partition is not its archive, 55P03 when
+    somebody holds a lock for too long: the next run goes on.
     """
     session.execute("SELECT shop.begin_retiring(%s)", (month,))
     report("begun")

@@ -1,6 +1,7 @@
 CREATE OR REPLACE VIEW api.jobs AS
 WITH last AS (
-    SELECT DISTINCT ON (job) * FROM shop.job_runs ORDER BY job ASC, slot DESC
+    SELECT DISTINCT ON (job) * FROM shop.job_runs
+    ORDER BY job ASC, slot DESC
 )
 
 SELECT
@@ -13,7 +14,8 @@ SELECT
 FROM last AS r
 LEFT JOIN LATERAL (
     SELECT d.slot, d.started_at, d.finished_at FROM shop.job_runs AS d
-    WHERE d.job = r.job AND d.state = 'succeeded' ORDER BY d.slot DESC LIMIT 1
+    WHERE d.job = r.job AND d.state = 'succeeded'
+    ORDER BY d.slot DESC LIMIT 1
 ) AS s ON true;
 
 COMMENT ON VIEW api.jobs IS 'Each job that has ever run: its last run, its last success and how many slots of a day failed.';
