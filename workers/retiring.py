@@ -23,7 +23,7 @@ Session = psycopg.Connection[Any]
 Report = Callable[[str], None]
 LOCK_ATTEMPTS = 10  # of a second each: orders never wait long behind a detach
 LOCK = "hashtext('ordermill.retiring')"
-RESTORED = "restored"  # the schema for a look
+RESTORED = "restored"  # the schema that the migrations make for a look at archives
 
 
 @contextmanager
@@ -152,7 +152,6 @@ def restore(session: Session, folder: Path, table: str, month: date, *, attach: 
     name = f"{schema}.{part}"
     with session.transaction():
         if not attach:
-            session.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(RESTORED)))
             session.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(RESTORED, part)))
         session.execute(
             SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(Identifier(schema, part), Identifier("shop", table))

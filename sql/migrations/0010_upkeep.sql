@@ -77,3 +77,6 @@ CREATE TABLE shop.table_sizes (
     bytes bigint NOT NULL,
     CONSTRAINT table_sizes_pkey PRIMARY KEY (table_name, day)
 );
+
+-- Where archives are restored for a look.
+CREATE SCHEMA IF NOT EXISTS restored;
