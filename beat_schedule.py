@@ -35,4 +35,9 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "ensure-partitions": _every("maintenance.ensure_partitions", HOUR),
     "prune": _every("maintenance.prune", HOUR),
     "verify": _every("maintenance.verify", DAY),
+    "retire-partitions": _every("upkeep.retire_partitions", DAY),
+    "statistics": _every("upkeep.statistics", HOUR),
+    "slow-queries": _every("upkeep.slow_queries", HOUR),
+    "unused-indexes": _every("upkeep.unused_indexes", DAY),
+    "locks": _every("upkeep.locks", MINUTE),
 }

@@ -207,7 +207,46 @@ ORDERS = {
     " SELECT id, order_id, from_status, to_status FROM shop.order_status_history LIMIT 1",
     "step_is_allowed": "UPDATE shop.orders SET status = 'held' WHERE key = 'placed'",
 }  # fmt: skip
-REFUSED = CATALOG | STOCK | REQUESTS | ORDERS
+_RETIRED = "INSERT INTO shop.retirements (month, events_through) VALUES ({month}, {through});"
+_POLICY = "INSERT INTO shop.retention_policies (kind, keep) VALUES ({kind}, {keep})"
+_BALANCE = "INSERT INTO shop.opening_balances SELECT {variant}, {location}, 0, 0, 0, 0, 0, 0"
+_ARCHIVE = (
+    "INSERT INTO shop.archives (table_name, month, file, rows, digest, sha256, bytes)"
+    " VALUES ('orders', {month}, 'orders.parquet', {rows}, 0, {sha}, 0)"
+)
+_SHA = "repeat('0', 64)"
+_FINDING = (
+    "INSERT INTO shop.upkeep_findings (report, object, severity, detail) VALUES ('r', {object}, {severity}, '{{}}')"
+)
+_SIZE = "INSERT INTO shop.table_sizes (table_name, day, bytes) VALUES ('orders', '2020-01-01', 1)"
+_OLD = "'2020-01-01'"
+KEPT = (
+    _RETIRED.format(month="'2019-12-01'", through="0"),
+    _RETIRED.format(month=_OLD, through="0"),
+    _BALANCE.format(variant=A, location=E1),
+    _ARCHIVE.format(month=_OLD, rows="1", sha=_SHA),
+    _FINDING.format(object="'o'", severity="'note'"),
+    _SIZE,
+)
+UPKEEP = {
+    "retention_policies_pkey": _POLICY.format(kind="'job_runs'", keep="'7 days'"),
+    "kept_for_a_day_at_least": _POLICY.format(kind="'new'", keep="'1 hour'"),
+    "months_kept_leave_room_ahead": "UPDATE shop.retention_policies SET keep = '17 months' WHERE kind = 'partitions'",
+    "retirements_pkey": _RETIRED.format(month=_OLD, through="0"),
+    "retired_by_whole_months": _RETIRED.format(month="'2020-02-02'", through="0"),
+    "events_through_not_negative": _RETIRED.format(month="'2020-02-01'", through="-1"),
+    "opening_balances_pkey": _BALANCE.format(variant=A, location=E1),
+    "balance_has_a_variant": _BALANCE.format(variant="0", location=E1),
+    "balance_has_a_location": _BALANCE.format(variant=A, location="0"),
+    "archives_pkey": _ARCHIVE.format(month=_OLD, rows="1", sha=_SHA),
+    "archive_is_of_a_retired_month": _ARCHIVE.format(month="'2020-02-01'", rows="1", sha=_SHA),
+    "archived_rows_not_negative": _ARCHIVE.format(month="'2019-12-01'", rows="-1", sha=_SHA),
+    "sha256_is_hex": _ARCHIVE.format(month="'2019-12-01'", rows="1", sha="'none'"),
+    "upkeep_findings_pkey": _FINDING.format(object="'o'", severity="'note'"),
+    "severity_is_known": _FINDING.format(object="'other'", severity="'fatal'"),
+    "table_sizes_pkey": _SIZE,
+}
+REFUSED = CATALOG | STOCK | REQUESTS | ORDERS | UPKEEP
 
 EXEMPT = {
     "order_has_one_currency": "the target of line_has_its_order_and_currency; orders_pkey is narrower",

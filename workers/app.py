@@ -66,6 +66,7 @@ def configure(application: Celery, settings: Settings) -> None:
             "orders.*": {"queue": "orders"},
             "inventory.*": {"queue": "inventory"},
             "maintenance.*": {"queue": "maintenance"},
+            "upkeep.*": {"queue": "maintenance"},
             "events.*": {"queue": "events"},
             "webhooks.*": {"queue": "events"},
             "alerts.*": {"queue": "alerts"},

@@ -103,15 +103,21 @@ class Settings(BaseSettings):
     )
     traces: bool = Field(
         False, description="`on`: OpenTelemetry traces, by OTLP; needs the extra `traces`, heeds `OTEL_…` variables."
+    archive_dir: Path | None = Field(
+        None, description="Where retired partitions are archived as Parquet; without it none is retired."
+    )
+    maintenance_url: str = Field(
+        "",
+        description="A login that is a member of `ordermill_owner`, for retiring partitions. Default: DATABASE_URL.",
     )
     flower_user: str = Field("ordermill", min_length=1, description="Flower's user for basic auth.")
     flower_password: str | None = Field(None, description="Flower's password; made anew at each start when not given.")
     flower_port: int = Field(5555, ge=0, le=65_535, description="Flower's port on loopback.")
 
-    @field_validator("database_url", "redis_url", "broker_url")
+    @field_validator("database_url", "maintenance_url", "redis_url", "broker_url")
     @classmethod
     def _is_an_address(cls, value: str, info: ValidationInfo) -> str:
-        of_database = info.field_name == "database_url"
+        of_database = info.field_name in {"database_url", "maintenance_url"}
         schemes = SCHEMES["database_url" if of_database else "redis_url"]
         for address in [value] if of_database else value.split(";"):
             scheme = address.partition("://")[0].strip() if "://" in address else ""

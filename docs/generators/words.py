@@ -59,6 +59,20 @@ AREAS: dict[str, dict[str, str]] = {
         ),
         "job_runs": "The runs of maintenance jobs: one successful run a slot.",
     },
+    "Upkeep": {
+        "retention_policies": (
+            "How long rows of a kind are kept, and months of partitions. The owner may change `keep`. Request keys and "
+            "settled letters go by `ORDERMILL_KEYS_KEPT_DAYS`."
+        ),
+        "retirements": (
+            "The months whose partitions are retired, or being retired (`finished_at` NULL). `api.verify` starts "
+            "behind the last of them, at its anchors: `opening_balances` and `events_through`."
+        ),
+        "opening_balances": "The sum of the movements of all retired months.",
+        "archives": "The Parquet file of each retired partition, and what makes sure that it is whole.",
+        "upkeep_findings": "What the last run of each report found, and since when it is so.",
+        "table_sizes": "The size of each table by day, indexes included.",
+    },
 }
 
 INDEXES: dict[str, str] = {
@@ -95,6 +109,7 @@ LINKS: tuple[tuple[str, str, str], ...] = (
 NOT_DRAWN = (
     *("currencies", "allowed_transitions", "job_runs", "message_attempts"),
     *("events_inbox", "events", "event_head", "event_consumers"),
+    *("retention_policies", "retirements", "opening_balances", "archives", "upkeep_findings", "table_sizes"),
 )
 
 PARTITIONED = (

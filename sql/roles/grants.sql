@@ -47,3 +47,8 @@ api.sequence_events(integer), api.dispatch_events(text, integer), api.read_event
 api.advance_consumer(text, bigint, bigint), api.rewind_consumer(text, bigint), api.bury_event(text, text, text),
 api.replay_event(uuid)
 TO ordermill_worker, ordermill_maintainer;
+
+-- Upkeep: which months may go, and what the reports find. Retiring itself takes the owner (workers/retiring.py).
+GRANT EXECUTE ON FUNCTION
+api.months_to_retire(), api.report(text), api.record_findings(text), api.analyze_stale(integer)
+TO ordermill_worker, ordermill_maintainer;

@@ -75,6 +75,8 @@ def first_column(table: str) -> str:
     columns = {"stock_levels": "held", "job_runs": "job", "allowed_transitions": "from_status", "request_keys": "key"}
     columns |= {"currencies": "code", "schema_version": "version_num", "message_attempts": "message"}
     columns |= {"events_inbox": "stream", "events": "kind", "event_head": "position", "event_consumers": "position"}
+    columns |= {"retention_policies": "kind", "retirements": "month", "opening_balances": "held", "archives": "file"}
+    columns |= {"upkeep_findings": "report", "table_sizes": "bytes"}
     column = columns.get(table.removeprefix("shop."), "id")
     return f"{column} = DEFAULT"
 
