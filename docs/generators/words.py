@@ -53,6 +53,17 @@ AREAS: dict[str, dict[str, str]] = {
         ),
         "job_runs": "The runs of maintenance jobs: one successful run a slot.",
     },
+    "Materialized views": {
+        "view_freshness": (
+            "How stale each view may be, the deadline of its refresh, how far it looks back (`history`; NULL: as far "
+            "as the shop), what it is built from, and its turn. Set by `api.set_view_freshness`."
+        ),
+        "view_states": (
+            "What the data of each view is of: when it was read, its window, and the evidence of what it saw; how "
+            "often its refresh has failed since. A view reads its window here."
+        ),
+        "view_refreshes": "One row a refresh, for 30 days: its time, rows and staleness before, or why it failed.",
+    },
 }
 
 INDEXES: dict[str, str] = {
@@ -60,6 +71,7 @@ INDEXES: dict[str, str] = {
     "order_queue_by_pool": "`api.claim_orders`: the next orders of a pool.",
     "claims_that_came_back": "`api.claim_orders`: what is to be tried again; empty when all goes well.",
     "order_allocations_by_expiry": "`api.expire_holds`: the holds that ran out.",
+    "view_refreshes_by_view": "`api.view_freshness`: a view's last refresh; `shop.record_refresh`: its old ones.",
 }
 
 ROLES: dict[str, str] = {

@@ -47,3 +47,10 @@ api.sequence_events(integer), api.dispatch_events(text, integer), api.read_event
 api.advance_consumer(text, bigint, bigint), api.rewind_consumer(text, bigint), api.bury_event(text, text, text),
 api.replay_event(uuid)
 TO ordermill_worker, ordermill_maintainer;
+
+-- Materialized views: refreshed by workers or by hand; how fresh they are kept is the maintainer's.
+GRANT EXECUTE ON FUNCTION api.stale_views() TO ordermill_worker, ordermill_reader, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION api.refresh_view(text) TO ordermill_worker, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION
+api.set_view_freshness(text, interval, interval, boolean, interval, boolean)
+TO ordermill_maintainer;

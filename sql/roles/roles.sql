@@ -22,6 +22,7 @@ BEGIN
             END;
         END IF;
     END LOOP;
-    EXECUTE format('GRANT CONNECT, CREATE ON DATABASE %I TO ordermill_owner', current_database());
+    -- TEMPORARY: REFRESH … CONCURRENTLY compares by a temporary table, and some take that right from PUBLIC.
+    EXECUTE format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO ordermill_owner', current_database());
 END
 $$;

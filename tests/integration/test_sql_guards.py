@@ -13,7 +13,8 @@ STATES = {"c": "23514", "f": "23503", "p": "23505", "u": "23505"}
 
 @pytest.fixture
 def shop(scratch: Shop) -> Shop:
-    """One of everything: a placed and a held order, a claimed one in the queue, a letter, an attempt, a job run."""
+    """One of everything: a placed and a held order, a claimed one in the queue, a letter, an attempt, a job run, a
+    refresh."""
     scratch.stock("A", "E1", 10)
     scratch.stock("A", "E2", 10)
     scratch.stock("B", "E1", 10)
@@ -24,6 +25,7 @@ def shop(scratch: Shop) -> Shop:
     scratch.value("SELECT api.bury_order(%s, 'X', 'x', 1)", psycopg.types.json.Jsonb({"key": "dead"}))
     scratch.value("SELECT api.count_attempt('counted')")
     scratch.value("SELECT api.claim_job('job', '1 day', '1 min')")
+    scratch.value("SELECT api.refresh_view('sales_by_day')")
     return scratch
 
 
