@@ -71,7 +71,7 @@ INDEXES: dict[str, str] = {
     "order_queue_by_pool": "`api.claim_orders`: the next orders of a pool.",
     "claims_that_came_back": "`api.claim_orders`: what is to be tried again; empty when all goes well.",
     "order_allocations_by_expiry": "`api.expire_holds`: the holds that ran out.",
-    "view_refreshes_by_view": "`api.view_freshness`: a view's last refresh; `shop.record_refresh`: its old ones.",
+    "view_refreshes_by_view": "`api.view_freshness`: a view's last refresh.",
 }
 
 ROLES: dict[str, str] = {

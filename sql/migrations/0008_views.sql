@@ -54,7 +54,7 @@ CREATE TABLE shop.view_refreshes (
     CONSTRAINT a_refresh_has_rows_or_an_error CHECK ((rows IS NULL) = (error IS NOT NULL))
 );
 
--- For api.view_freshness, the last refresh of a view, and for shop.record_refresh, its old ones.
+-- For api.view_freshness: the last refresh of a view.
 CREATE INDEX view_refreshes_by_view ON shop.view_refreshes (view, id);
 
 -- Sales are by the time at which the customer ordered (ordered_at, in UTC). An order counts once it is placed; one on

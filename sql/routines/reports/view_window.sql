@@ -1,18 +1,23 @@
 CREATE OR REPLACE FUNCTION shop.view_window(p_view text) RETURNS timestamptz
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = shop, pg_temp
 AS $$
-    -- Whole days, so that a window moves once a day. The hours of a shop whose orders are all of long ago, as a replay's,
-    -- are its last ones; an order may be dated a day ahead, which must not move them.
-    SELECT CASE
-        WHEN f.built_from IS NOT NULL THEN (SELECT s.from_at FROM view_states AS s WHERE s.view = f.built_from)
-        WHEN f.history IS NULL THEN '-infinity'::timestamptz
-        ELSE least(
-            date_trunc('day', clock_timestamp(), 'UTC'),
-            CASE p_view WHEN 'sales_by_hour' THEN (SELECT max(d.day) FROM sales_by_day AS d)::timestamp AT TIME ZONE 'UTC' END
-        ) - f.history
-    END
-    FROM view_freshness AS f WHERE f.view = p_view
+DECLARE
+    v_setting view_freshness;
+    v_last timestamptz := date_trunc('day', clock_timestamp(), 'UTC'); -- whole days: a window moves once a day
+BEGIN
+    SELECT * INTO v_setting FROM view_freshness WHERE view = p_view;
+    IF v_setting.built_from IS NOT NULL THEN
+        RETURN (SELECT s.from_at FROM view_states AS s WHERE s.view = v_setting.built_from);
+    ELSIF v_setting.history IS NULL THEN
+        RETURN '-infinity';
+    ELSIF p_view = 'sales_by_hour' THEN
+        -- Of a shop whose orders are all of long ago, as a replay's, the last hours there are. An order may be dated a
+        -- day ahead, which must not move them.
+        v_last := least(v_last, (SELECT max(d.day)::timestamp AT TIME ZONE 'UTC' FROM sales_by_day AS d));
+    END IF;
+    RETURN v_last - v_setting.history;
+END
 $$;
 
 COMMENT ON FUNCTION shop.view_window(text) IS
