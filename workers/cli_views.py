@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.engine import Connection
 
-from workers.database import build_engine, translated
+from workers.database import build_engine
 from workers.home_folder import located_settings
 
 views = typer.Typer(help="Materialized views: see how fresh they are, refresh them.", no_args_is_help=True)
@@ -69,10 +69,10 @@ def refresh(
 
 @contextlib.contextmanager
 def _database() -> Iterator[Connection]:
-    """A connection with a worker's role, whose driver's errors are those of `workers.errors`."""
+    """A connection with a worker's role."""
     engine = build_engine(located_settings("database_url"))
     try:
-        with translated(), engine.connect() as connection:
+        with engine.connect() as connection:
             yield connection
     finally:
         engine.dispose()

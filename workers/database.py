@@ -31,7 +31,6 @@ __all__ = [
     "reachable",
     "session",
     "sqlalchemy_url",
-    "translated",
 ]
 
 # A peer that is frozen or cut off is noticed within some 15 s, by either side; a statement still has its own timeout.
@@ -113,15 +112,9 @@ def session() -> Iterator[Connection]:
 
     Here and in `_rows` the driver's errors become those of `workers.errors`; nobody else sees one.
     """
-    with translated(), engine().connect() as connection:
-        yield connection
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """The driver's errors in this block become those of `workers.errors`."""
     try:
-        yield
+        with engine().connect() as connection:
+            yield connection
     except (DBAPIError, psycopg.Error) as error:
         raise translate(error) from error
 

@@ -9,7 +9,8 @@ WITH timed AS (
 
 SELECT
     u.number AS customer, m.currency, m.orders, m.cancelled, m.units, m.revenue,
-    round(m.revenue / m.orders, 2) AS average_order_value, round(m.units / m.orders::numeric, 2) AS average_basket_units,
+    round(m.revenue / m.orders, 2) AS average_order_value,
+    round(m.units / m.orders::numeric, 2) AS average_basket_units,
     round(m.lines / m.orders::numeric, 2) AS average_basket_lines, m.first_order_at, m.last_order_at,
     floor(extract(EPOCH FROM now() - m.last_order_at) / 86400)::integer AS days_since_last_order,
     round(m.days / nullif(m.orders - 1, 0), 1) AS days_between_orders,

@@ -310,6 +310,9 @@ def test_an_old_view_is_not_due_while_nothing_happens(shop: Shop) -> None:
     assert due(shop) == []
     shop.value("SELECT api.sequence_events()")
     assert due(shop) == []  # the events got positions; they are the same ones
+    shop.db.execute("SET LOCAL timezone = 'Pacific/Kiritimati'")
+    shop.db.execute("SET LOCAL datestyle = 'German'")
+    assert due(shop) == []
 
 
 def test_an_old_view_is_due_when_an_order_came_and_what_is_built_from_it_after_that(shop: Shop) -> None:

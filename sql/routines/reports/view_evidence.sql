@@ -1,6 +1,7 @@
 CREATE OR REPLACE FUNCTION shop.view_evidence(p_view text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = shop, pg_temp
+SET timezone = 'UTC' SET datestyle = 'ISO' -- times are compared as text
 AS $$
     SELECT concat_ws(' ', CASE
         WHEN f.built_from IS NOT NULL THEN (SELECT s.refreshed_at::text FROM view_states AS s WHERE s.view = f.built_from)
