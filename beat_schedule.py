@@ -14,13 +14,13 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 LONGEST_TICK = 5 * MINUTE
 
 
-def _every(task: str, cadence: float) -> dict[str, Any]:
+def _every(task: str, cadence: float, queue: str = "maintenance") -> dict[str, Any]:
     tick = min(cadence, LONGEST_TICK)
     return {
         "task": task,
         "schedule": tick,
         "kwargs": {"cadence": cadence},
-        "options": {"queue": "maintenance", "expires": tick},
+        "options": {"queue": queue, "expires": tick},
     }
 
 
@@ -40,4 +40,5 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "slow-queries": _every("upkeep.slow_queries", HOUR),
     "unused-indexes": _every("upkeep.unused_indexes", DAY),
     "locks": _every("upkeep.locks", MINUTE),
+    "refresh-views": _every("views.refresh", MINUTE, "views"),
 }

@@ -247,6 +247,30 @@ UPKEEP = {
     "table_sizes_pkey": _SIZE,
 }
 REFUSED = CATALOG | STOCK | REQUESTS | ORDERS | UPKEEP
+_REFRESH = "INSERT INTO shop.view_refreshes (id, view, started_at, ms, rows, error) VALUES ({values})"
+_FRESHNESS = (
+    "INSERT INTO shop.view_freshness (view, turn, max_staleness, deadline)"
+    " VALUES ({view}, {turn}, interval '1 min', interval '1 min')"
+)
+VIEWS = {
+    "view_freshness_pkey": _FRESHNESS.format(view="'sales_by_day'", turn="99"),
+    "views_have_different_turns": _FRESHNESS.format(view="'x'", turn="1"),
+    "view_is_built_from_a_known_one": "UPDATE shop.view_freshness SET built_from = 'x' WHERE view = 'sales_by_day'",
+    "view_is_not_built_from_itself": "UPDATE shop.view_freshness SET built_from = view",
+    "freshness_in_range": "UPDATE shop.view_freshness SET max_staleness = '0 s'",
+    "deadline_in_range": "UPDATE shop.view_freshness SET deadline = '1 hour'",
+    "history_in_range": "UPDATE shop.view_freshness SET history = '1 hour'",
+    "view_states_pkey": "INSERT INTO shop.view_states (view) VALUES ('sales_by_day')",
+    "state_is_of_a_known_view": "INSERT INTO shop.view_states (view) VALUES ('x')",
+    "failures_not_negative": "UPDATE shop.view_states SET failures = -1",
+    "only_a_failure_is_retried": "UPDATE shop.view_states SET failures = 1",
+    "data_has_its_window": "UPDATE shop.view_states SET refreshed_at = now(), from_id = NULL, from_at = now()",
+    "view_refreshes_pkey": "INSERT INTO shop.view_refreshes SELECT * FROM shop.view_refreshes",
+    "refresh_is_of_a_known_view": _REFRESH.format(values=f"{SOME_ID}, 'x', now(), 1, 1, NULL"),
+    "refresh_took_time": _REFRESH.format(values=f"{SOME_ID}, 'sales_by_day', now(), -1, 1, NULL"),
+    "a_refresh_has_rows_or_an_error": _REFRESH.format(values=f"{SOME_ID}, 'sales_by_day', now(), 1, NULL, NULL"),
+}
+REFUSED = CATALOG | STOCK | REQUESTS | ORDERS | VIEWS
 
 EXEMPT = {
     "order_has_one_currency": "the target of line_has_its_order_and_currency; orders_pkey is narrower",

@@ -21,6 +21,7 @@ from rich.table import Table
 from workers.cli_dead_letters import letters
 from workers.cli_events import events
 from workers.cli_upkeep import upkeep
+from workers.cli_views import views
 from workers.errors import OrdermillError
 from workers.home_folder import located_settings
 from workers.processes import Stack
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(letters, name="dead-letters")
 app.add_typer(events, name="events")
 app.add_typer(upkeep)
+app.add_typer(views, name="views")
 console = Console()
 
 

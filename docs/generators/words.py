@@ -72,6 +72,16 @@ AREAS: dict[str, dict[str, str]] = {
         "archives": "The Parquet file of each retired partition, and what makes sure that it is whole.",
         "upkeep_findings": "What the last run of each report found, and since when it is so.",
         "table_sizes": "The size of each table by day, indexes included.",
+    "Materialized views": {
+        "view_freshness": (
+            "How stale each view may be, the deadline of its refresh, how far it looks back (`history`; NULL: as far "
+            "as the shop), what it is built from, and its turn. Set by `api.set_view_freshness`."
+        ),
+        "view_states": (
+            "What the data of each view is of: when it was read, its window, and the evidence of what it saw; how "
+            "often its refresh has failed since. A view reads its window here."
+        ),
+        "view_refreshes": "One row a refresh, for 30 days: its time, rows and staleness before, or why it failed.",
     },
 }
 
@@ -82,6 +92,7 @@ INDEXES: dict[str, str] = {
     "events_by_position": "`api.dispatch_events`: what comes after a consumer's cursor.",
     "events_by_stream": "`api.events`: the story of one order or stock level.",
     "order_allocations_by_expiry": "`api.expire_holds`: the holds that ran out.",
+    "view_refreshes_by_view": "`api.view_freshness`: a view's last refresh.",
 }
 
 ROLES: dict[str, str] = {

@@ -52,3 +52,9 @@ TO ordermill_worker, ordermill_maintainer;
 GRANT EXECUTE ON FUNCTION
 api.months_to_retire(), api.report(text), api.record_findings(text), api.analyze_stale(integer)
 TO ordermill_worker, ordermill_maintainer;
+-- Materialized views: refreshed by workers or by hand; how fresh they are kept is the maintainer's.
+GRANT EXECUTE ON FUNCTION api.stale_views() TO ordermill_worker, ordermill_reader, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION api.refresh_view(text) TO ordermill_worker, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION
+api.set_view_freshness(text, interval, interval, boolean, interval, boolean)
+TO ordermill_maintainer;

@@ -13,7 +13,8 @@ STATES = {"c": "23514", "f": "23503", "p": "23505", "u": "23505"}
 
 @pytest.fixture
 def shop(scratch: Shop) -> Shop:
-    """One of everything: a placed and a held order, a claimed one in the queue, a letter, an attempt, a job run."""
+    """One of everything: a placed and a held order, a claimed one in the queue, a letter, an attempt, a job run, a
+    refresh."""
     scratch.stock("A", "E1", 10)
     scratch.stock("A", "E2", 10)
     scratch.stock("B", "E1", 10)
@@ -28,6 +29,7 @@ def shop(scratch: Shop) -> Shop:
         scratch.db.execute(statement.encode())
     scratch.value("SELECT api.sequence_events(1)")
     scratch.db.execute("INSERT INTO shop.event_consumers (consumer) VALUES ('one')")
+    scratch.value("SELECT api.refresh_view('sales_by_day')")
     return scratch
 
 
