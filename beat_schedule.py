@@ -14,13 +14,13 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 LONGEST_TICK = 5 * MINUTE
 
 
-def _every(task: str, cadence: float) -> dict[str, Any]:
+def _every(task: str, cadence: float, queue: str = "maintenance") -> dict[str, Any]:
     tick = min(cadence, LONGEST_TICK)
     return {
         "task": task,
         "schedule": tick,
         "kwargs": {"cadence": cadence},
-        "options": {"queue": "maintenance", "expires": tick},
+        "options": {"queue": queue, "expires": tick},
     }
 
 
@@ -35,4 +35,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "ensure-partitions": _every("maintenance.ensure_partitions", HOUR),
     "prune": _every("maintenance.prune", HOUR),
     "verify": _every("maintenance.verify", DAY),
+    "alerts-notify": _every("alerts.notify", 10.0, "alerts"),
+    "alerts-escalate": _every("alerts.escalate", MINUTE, "alerts"),
+    "alerts-scan": _every("alerts.scan", DAY, "alerts"),
 }

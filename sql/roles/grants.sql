@@ -47,3 +47,12 @@ api.sequence_events(integer), api.dispatch_events(text, integer), api.read_event
 api.advance_consumer(text, bigint, bigint), api.rewind_consumer(text, bigint), api.bury_event(text, text, text),
 api.replay_event(uuid)
 TO ordermill_worker, ordermill_maintainer;
+
+-- Low-stock alerts.
+GRANT EXECUTE ON FUNCTION
+api.acknowledge_alert(bigint, text), api.snooze_alert(bigint, interval, text), api.resolve_alert(bigint, text),
+api.add_alert_recipient(text, integer, text, text), api.remove_alert_recipient(bigint),
+api.escalate_alerts(interval, interval, integer), api.scan_low_stock(bigint, integer, integer),
+api.claim_alert_notice(boolean, interval, interval, integer, integer),
+api.finish_alert_notice(uuid, integer, text, interval), api.replay_mail(uuid), api.prune_alerts(interval, integer)
+TO ordermill_worker, ordermill_maintainer;
