@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 from psycopg.rows import dict_row
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +19,7 @@ from workers.home_folder import located_settings
 from workers.letters_shown import age, plural, printable
 
 alerts = typer.Typer(help="Low stock: what is low, who looks after it, who is told.", no_args_is_help=True)
+LONGEST = 24  # characters of a column that is not the last
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 WHERE = """WHERE (%(all)s OR state <> 'resolved') AND (%(state)s::text IS NULL OR state = %(state)s)
     AND (%(pool)s::text IS NULL OR pool = %(pool)s) AND (%(sku)s::text IS NULL OR sku = %(sku)s)"""
@@ -195,19 +196,24 @@ def _print(as_json: bool, columns: dict[str, str], rows: list[Any], empty: str) 
 
 
 def _show(columns: dict[str, str], rows: list[Any]) -> None:
-    """A table; the last column is cut where the terminal ends. What was typed by others is shown as it is."""
-    if not rows:
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(
-            name, no_wrap=True, overflow="ellipsis", justify="right" if name in {"#", "left", "min"} else "left"
-        )
+    """A table whose last column is cut where the terminal ends. What was typed by others is shown as it is."""
     looks: dict[str, Callable[[Any], str]] = {"opened_at": age, "created_at": age, "sent_at": age}
-    for row in rows:
-        cells = [(row[key], looks.get(key, str)) for key in columns.values()]
-        table.add_row(*(Text("-" if value is None else printable(look(value))) for value, look in cells))
-    Console().print(table)
+    cells = [
+        ["-" if row[key] is None else printable(looks.get(key, str)(row[key])) for key in columns.values()]
+        for row in rows
+    ]
+    console = Console()
+    room = console.width
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, *column in zip(columns, *cells, strict=True):
+        width = min(max(len(name), *map(len, column)), room if name == [*columns][-1] else LONGEST)
+        room -= width + 2
+        justify: JustifyMethod = "right" if name in {"#", "left", "min"} else "left"
+        table.add_column(name, no_wrap=True, overflow="ellipsis", justify=justify, width=max(width, 1))
+    for line in cells:
+        table.add_row(*map(Text, line))
+    if rows:
+        console.print(table)
 
 
 def _database() -> psycopg.Connection[dict[str, Any]]:

@@ -91,10 +91,10 @@ def what(letter: Letter) -> str:
 
 def show_whole(letter: Letter) -> None:
     """Prints a letter with its payload, and its Celery message where it has one."""
-    source = {"sql": "the SQL door", "celery": f"queue {letter.queue}"}.get(letter.source, letter.source)
+    source = {"sql": " from the SQL door", "celery": f" from queue {letter.queue}"}.get(letter.source, "")
     for name, value in (
         ("id", str(letter.id)),
-        ("what", f"{KINDS[letter.kind]} from {source}" + (f", task {letter.task}" if letter.task else "")),
+        ("what", KINDS[letter.kind] + source + (f", task {letter.task}" if letter.task else "")),
         ("key", letter.key or "-"),
         ("code", letter.code),
         ("reason", letter.reason),

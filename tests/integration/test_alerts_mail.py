@@ -47,14 +47,19 @@ def fall(shop: Shop, *skus: str) -> None:
 
 
 def settings(url: str, **others: Any) -> Settings:
-    """Nothing gathers or waits."""
-    quick = {"alerts_gather_seconds": 0.0, "mail_retry_seconds": 0.001, "mail_from": "mill@shop.example"}
+    """Nothing gathers; what failed waits for `later`."""
+    quick = {"alerts_gather_seconds": 0.0, "mail_retry_seconds": 900.0, "mail_from": "mill@shop.example"}
     return get_settings().model_copy(update=quick | {"smtp_url": url} | others)
 
 
 def notify(url: str, **others: Any) -> dict[str, int]:
     """One run; what it did that is not nothing."""
     return {name: count for name, count in alerts.notify(settings(url, **others)).items() if count and name != "logged"}
+
+
+def later(shop: Shop) -> None:
+    """As if the pauses of all mails were over."""
+    shop.db.execute("UPDATE shop.alert_notices SET due_at = clock_timestamp() WHERE sent_at IS NULL")
 
 
 def mails(shop: Shop) -> list[dict[str, Any]]:
@@ -113,11 +118,11 @@ def test_what_is_written_in_a_sku_is_neither_a_header_nor_a_line(shop: Shop, run
 def test_a_mail_that_is_put_off_is_sent_later_under_the_same_id(low: Shop, postbox: Postbox, answer: str) -> None:
     postbox.answers = [answer]
 
-    assert notify(postbox.url, mail_retry_seconds=900.0) == {"again": 1}
+    assert notify(postbox.url) == {"again": 1}
     [waiting] = mails(low)
     assert (waiting["attempts"], waiting["last_error"]) == (1, answer.removeprefix("rcpt "))
     assert notify(postbox.url) == {}
-    low.db.execute("UPDATE shop.alert_notices SET due_at = clock_timestamp()")
+    later(low)
     assert notify(postbox.url) == {"sent": 1}
 
     [notice] = low.rows("SELECT id FROM api.alert_mails")
@@ -143,10 +148,12 @@ def test_a_mail_that_is_refused_is_a_dead_letter_at_once_and_the_others_are_sent
 def test_a_mail_that_is_put_off_for_ever_is_a_dead_letter_after_its_budget(low: Shop, postbox: Postbox) -> None:
     postbox.answers = ["451 later"] * 3
 
-    done = [notify(postbox.url, mail_attempts=3) for _ in range(4)]
+    done = []
+    for _ in range(4):
+        done.append(notify(postbox.url, mail_attempts=3))
+        later(low)
 
-    assert sum(each.get("again", 0) for each in done) == 2
-    assert sum(each.get("dead", 0) for each in done) == 1
+    assert done == [{"again": 1}, {"again": 1}, {"dead": 1}, {}]
     assert letters(low) == [{"key": "a@x.example", "code": "OM032", "reason": "451 later"}]
 
 
@@ -159,6 +166,7 @@ def test_while_the_server_is_away_one_mail_a_run_is_tried_and_all_are_sent_when_
 
     assert notify(url) == {"again": 1}
     assert [mail["attempts"] for mail in mails(low)].count(1) == 1
+    later(low)
     with served(Postbox(), port=port) as box:
         assert notify(url) == {"sent": 3}
     assert box.to() == ["a@x.example", "b@x.example", "c@x.example"]
@@ -178,7 +186,9 @@ def test_without_a_server_a_mail_says_which_setting_is_missing(low: Shop) -> Non
 def test_a_mail_whose_answer_is_lost_comes_twice_with_one_message_id(low: Shop, postbox: Postbox) -> None:
     postbox.answers = [DROPPED]
 
-    assert [notify(postbox.url), notify(postbox.url)] == [{"again": 1}, {"sent": 1}]
+    assert notify(postbox.url) == {"again": 1}
+    later(low)
+    assert notify(postbox.url) == {"sent": 1}
 
     assert (len(postbox.mails), len({mail["Message-ID"] for mail in postbox.mails})) == (2, 1)
 
@@ -247,8 +257,9 @@ def test_a_login_goes_over_tls_and_a_wrong_password_shows_nowhere(
 ) -> None:
     with private(Postbox(), pem) as box:
         assert notify(f"smtp://{USER}:sesame@127.0.0.1:{box.port}") == {"again": 1}
+        later(low)
         assert notify(f"smtp://{USER}:{QUOTED}@127.0.0.1:{box.port}") == {"sent": 1}
-    assert (box.logins, len(box.mails)) == (2, 1)
+    assert (box.logins > 1, len(box.mails)) == (True, 1)
     assert "535" in caplog.text
     assert "sesame" not in caplog.text + str(mails(low))
 
