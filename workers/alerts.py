@@ -27,6 +27,7 @@ LEASE_SECONDS = 300  # more than a mail takes: some ten answers, each within ORD
 SENDING_SECONDS = 60.0  # one run sends for so long; the next goes on
 LONGEST_PAUSE = 3600.0
 IN_A_MAIL = 200  # alerts; of more, the number is told
+LOGGED = 500  # lines under one lease
 SCANNED = 1000  # levels in one transaction: the consumer of events waits for it. Chosen, not measured.
 
 
@@ -59,7 +60,7 @@ def scan(connection: Connection, settings: Settings) -> dict[str, int]:
 
 def _log_alerts() -> int:
     lines = 0
-    while rows := call("api.claim_alert_notice", False, "0", f"{LEASE_SECONDS} seconds", 0):
+    while rows := call("api.claim_alert_notice", False, "0", f"{LEASE_SECONDS} seconds", 0, LOGGED):
         for alert in rows[0]["alerts"]:
             log.warning("%s", _line(alert), extra={"alert": alert})
         lines += rows[0]["total"]

@@ -1,9 +1,16 @@
 """Low-stock alerts in SQL: what opens, changes and closes one."""
 
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
 import pytest
 
 from tests.low_stock import age, alerts, escalate, follow, kinds, one, receive, refused, scan, sell, stocked
 from tests.shop import Shop
+from tests.waiting import Step, at_once
+
+Connect = Callable[[str], psycopg.Connection[Any]]
 
 
 @pytest.fixture
@@ -266,3 +273,53 @@ def test_the_scan_resolves_what_is_above_a_threshold_that_was_lowered(shop: Shop
 
 def test_the_scan_of_a_shop_without_levels_finds_nothing(scratch: Shop) -> None:
     assert scan(scratch) == (0, 0)
+
+
+# Side by side
+
+
+@pytest.fixture
+def falling(db: psycopg.Connection[Any]) -> Shop:
+    """A shop of its own, whose sessions see one another: A is low and has its alert."""
+    own = Shop(db)
+    own.open()
+    sell(stocked(own), 5)
+    return own
+
+
+def test_a_level_that_falls_while_the_scan_resolves_its_alert_has_a_new_one(falling: Shop, connect_as: Connect) -> None:
+    scanning, observer = connect_as("ordermill_worker"), connect_as("owner")
+    receive(falling, 5, follows=False)
+    scanning.execute("BEGIN")
+    scanning.execute("SELECT api.scan_low_stock()")
+
+    sell(falling, 5, follows=False)  # an order does not wait for those who judge levels
+    falling.value("SELECT api.sequence_events()")
+    consuming = Step(falling.db, "SELECT api.dispatch_events('alerts')").waits(observer)
+    scanning.execute("COMMIT")
+    consuming.result()
+
+    assert alerts(falling) == [("A", "low", "resolved", 0), ("A", "low", "open", 0)]
+
+
+def test_an_alert_that_is_acknowledged_while_it_recovers_is_resolved(falling: Shop, connect_as: Connect) -> None:
+    person, observer = connect_as("ordermill_maintainer"), connect_as("owner")
+    receive(falling, 5, follows=False)
+    falling.value("SELECT api.sequence_events()")
+    person.execute("BEGIN")
+    person.execute("SELECT api.acknowledge_alert(%s)", [one(falling)])
+    consuming = Step(falling.db, "SELECT api.dispatch_events('alerts')").waits(observer)
+    person.execute("COMMIT")
+    consuming.result()
+
+    assert alerts(falling) == [("A", "low", "resolved", 0)]
+
+
+def test_two_who_escalate_at_once_do_it_once(falling: Shop, connect_as: Connect) -> None:
+    age(falling, 61)
+    sessions = [connect_as("ordermill_worker") for _ in range(4)]
+
+    done = at_once(4, lambda n: escalate(Shop(sessions[n])))
+
+    assert sorted(done) == [0, 0, 0, 1]
+    assert alerts(falling) == [("A", "low", "open", 1)]

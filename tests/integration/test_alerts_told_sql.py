@@ -64,9 +64,17 @@ def test_a_bad_night_is_one_mail(shop: Shop) -> None:
     mail = claim(shop)
     assert mail is not None
     assert (mail["total"], len(mail["alerts"]), claim(shop)) == (20, 2, None)
-    lines = claim(shop, mail=False)
-    assert lines is not None
-    assert lines["total"] == 20
+
+
+def test_the_log_has_each_alert_once_in_bounded_parts(shop: Shop) -> None:
+    for number in range(5):
+        shop.stock(f"S{number}", "E1", 1)
+        sell(shop, 1, f"S{number}")
+    parts = [claim(shop, mail=False) for _ in range(4)]
+
+    logged = [[alert["sku"] for alert in part["alerts"]] for part in parts if part]
+    assert [len(part) for part in logged] == [2, 2, 1]
+    assert {sku for part in logged for sku in part} == {f"S{number}" for number in range(5)}
 
 
 def test_a_mail_gathers_for_a_while_and_what_comes_after_is_another(shop: Shop) -> None:

@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION api.claim_alert_notice(
-    p_mail boolean, p_gather interval, p_lease interval, p_budget integer, p_most integer DEFAULT NULL
+    p_mail boolean, p_gather interval, p_lease interval, p_budget integer, p_most integer
 ) RETURNS TABLE (id uuid, address text, attempt integer, total integer, alerts jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = shop, pg_temp
@@ -29,6 +29,12 @@ BEGIN
     END LOOP;
     UPDATE alert_notices AS n SET attempts = n.attempts + 1, leased_until = clock_timestamp() + p_lease
     WHERE n.id = v_notice.id;
+    IF NOT p_mail AND cardinality(v_open) > p_most THEN
+        -- A mail says how many more there are; the log has a line for each, so the rest is another notice.
+        PERFORM gather_notices(array_fill(NULL::text, ARRAY[cardinality(v_open) - p_most]), v_open[p_most + 1:]);
+        v_open := v_open[:p_most];
+        UPDATE alert_notices AS n SET alert_ids = v_open WHERE n.id = v_notice.id;
+    END IF;
     RETURN QUERY
     SELECT v_notice.id, v_notice.address, v_notice.attempts + 1, cardinality(v_open), (
         SELECT jsonb_agg(to_jsonb(s) ORDER BY s.level DESC, s.id) FROM (
@@ -37,4 +43,4 @@ END
 $$;
 
 COMMENT ON FUNCTION api.claim_alert_notice(boolean, interval, interval, integer, integer) IS
-'The next mail that is due (or, p_mail false, what the log is to have), under a lease, with at most p_most of its alerts that are not resolved; a new one gathers for p_gather first. No row when nothing is due. What has no unresolved alert left is dropped.';
+'The next mail that is due (or, p_mail false, what the log is to have), under a lease, with its alerts that are not resolved (at most p_most; total says how many there are, and what the log cannot have now it has next); a new one gathers for p_gather first. No row when nothing is due. What has no unresolved alert left is dropped.';
