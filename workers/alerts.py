@@ -152,12 +152,13 @@ def _subject(alerts: list[dict[str, Any]], total: int) -> str:
 
 
 def _line(alert: dict[str, Any]) -> str:
-    """An alert in a line: `#12 out of stock: SKU at E1 (pool EAST): 0 left, threshold 5; open since …`."""
+    """An alert in a line: `#12 out of stock: SKU Product at E1 (pool EAST): 0 left, threshold 5; open, since …`."""
     level = "out of stock" if alert["level"] == "out" else "low stock"
     escalated = f", escalated to {alert['escalation']}" if alert["escalation"] else ""
+    product = "" if alert["product"] == alert["sku"] else f" {alert['product'][:60]}"
     by = f" by {alert['handled_by']}" if alert["handled_by"] else ""
     text = (
-        f"#{alert['id']} {level}: {alert['sku']} at {alert['location']} (pool {alert['pool']}): "
+        f"#{alert['id']} {level}: {alert['sku']}{product} at {alert['location']} (pool {alert['pool']}): "
         f"{alert['available']} left, threshold {alert['threshold']}; {alert['state']}{by}{escalated}, "
         f"since {datetime.fromisoformat(alert['opened_at']).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     )

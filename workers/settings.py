@@ -3,6 +3,7 @@
 `DATABASE_URL`, `REDIS_URL` and `CELERY_BROKER_URL` are the field's own names; the rest start with `ORDERMILL_`.
 """
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -111,7 +112,6 @@ class Settings(BaseSettings):
     )
     mail_from: str = Field(
         "ordermill@localhost",
-        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+$",
         description="The sender of mail, an address alone. Its domain is also that of the Message-ID.",
     )
     smtp_timeout_seconds: float = Field(
@@ -128,9 +128,12 @@ class Settings(BaseSettings):
         60.0, ge=0, le=86_400, description="How long a mail gathers alerts before it is sent."
     )
     alerts_escalate_minutes: float = Field(
-        60.0, gt=0, description="After so long without anybody looking after it, an alert is escalated to 1."
+        60.0,
+        gt=0,
+        le=525_600,
+        description="After so long without anybody looking after it, an alert is escalated to 1.",
     )
-    alerts_escalate_again_minutes: float = Field(240.0, gt=0, description="And after so long to 2.")
+    alerts_escalate_again_minutes: float = Field(240.0, gt=0, le=525_600, description="And after so long to 2.")
     alerts_kept_days: int = Field(
         90, ge=1, description="How long an alert is kept after its level recovered, and a mail after it was sent."
     )
@@ -154,6 +157,13 @@ class Settings(BaseSettings):
     def _is_an_smtp_server(cls, value: str) -> str:
         if value:
             SmtpServer.parse(value)
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _can_send(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+", value):
+            raise ValueError("give an address alone, such as shop@example.com")
         return value
 
     @model_validator(mode="after")

@@ -88,6 +88,24 @@ def test_a_mail_gathers_for_a_while_and_what_comes_after_is_another(shop: Shop) 
     assert shop.value("SELECT count(*) FROM api.alert_mails") == 2
 
 
+def test_while_a_mail_is_put_off_what_comes_after_it_gathers(shop: Shop) -> None:
+    recipient(shop, "a@x.example")
+    shop.stock("B", "E1", 1)
+    sell(shop, 5)
+    first = claim(shop)
+    assert first is not None
+    again = "SELECT api.finish_alert_notice(%s, 1, '450 later', '1 h')"
+    shop.value(again, first["id"])
+    sell(shop, 1, "B")
+    sell(shop, 5)
+    assert claim(shop) is None
+    shop.value("SELECT api.finish_alert_notice(%s, 1)", first["id"])
+
+    second = claim(shop)
+    assert second is not None
+    assert (second["total"], claim(shop)) == (2, None)
+
+
 def test_a_mail_without_an_unresolved_alert_is_never_sent(shop: Shop) -> None:
     recipient(shop, "a@x.example")
     sell(shop, 5)

@@ -11,7 +11,10 @@ BEGIN
     LOOP
         SELECT n.* INTO v_notice FROM alert_notices AS n
         WHERE n.sent_at IS NULL AND n.due_at <= clock_timestamp() AND (n.address IS NOT NULL) = p_mail
-            AND (n.attempts > 0 OR n.created_at <= clock_timestamp() - p_gather)
+            -- While an earlier mail to the same address is put off, the next goes on gathering: after a night without a
+            -- server there are two, in their order.
+            AND (n.attempts > 0 OR (n.created_at <= clock_timestamp() - p_gather AND NOT EXISTS (
+                SELECT FROM alert_notices AS o WHERE o.address = n.address AND o.attempts > 0 AND o.sent_at IS NULL)))
             AND (n.leased_until IS NULL OR n.leased_until < clock_timestamp())
         ORDER BY n.due_at LIMIT 1 FOR UPDATE SKIP LOCKED;
         IF NOT FOUND THEN
