@@ -174,7 +174,7 @@ REQUESTS = {
     "consumer_can_name_a_routine": "INSERT INTO shop.event_consumers (consumer) VALUES ('x; DROP')",
     "cursor_not_negative": "UPDATE shop.event_consumers SET position = -1",
     "dead_letters_pkey": _LETTER.format(id="(SELECT id FROM shop.dead_letters)", source="'sql'", n="1"),
-    "dead_letter_source_is_known": _LETTER.format(id=SOME_ID, source="'fax'", n="1"),
+    "dead_letter_source_is_known": _LETTER.format(id=SOME_ID, source="'rumour'", n="1"),
     "attempts_not_negative": _LETTER.format(id=SOME_ID, source="'sql'", n="-1"),
     "settlement_is_known": "UPDATE shop.dead_letters SET settlement = 'lost', settled_at = now()",
     "a_settled_letter_says_how": "UPDATE shop.dead_letters SET settled_at = now()",

@@ -105,7 +105,7 @@ def _replay_order(connection: psycopg.Connection[Any], letter: Letter) -> Done:
 def _replay_in_database(connection: psycopg.Connection[Any], letter: Letter) -> Done:
     routine, words = IN_DATABASE[letter.kind]
     try:
-        row = connection.execute(f"SELECT {routine}(%s)".encode(), [letter.id]).fetchone()  # noqa: S608 - a name of ours
+        row = connection.execute(f"SELECT {routine}(%s)".encode(), [letter.id]).fetchone()
     except psycopg.Error as error:
         return Done(False, f"not replayed: {str(error).partition(chr(10))[0]}")
     if row and row[0]:
