@@ -114,6 +114,17 @@ def test_what_is_written_in_a_sku_is_neither_a_header_nor_a_line(shop: Shop, run
     assert (postbox.mails[0]["Bcc"], "\x1b" in postbox.mails[0].get_content()) == (None, False)
 
 
+def test_names_of_any_language_arrive_as_they_are(shop: Shop, runtime: None, postbox: Postbox) -> None:
+    shop.stock("Größe-Ü", "E1", 1)
+    shop.db.execute("UPDATE shop.products SET title = 'クレーム・ブリュレ'")
+    listed(shop, "a@x.example")
+    fall(shop, "Größe-Ü")
+
+    assert notify(postbox.url) == {"sent": 1}
+    assert postbox.mails[0]["Subject"] == "Out of stock: Größe-Ü at E1"
+    assert "Größe-Ü クレーム・ブリュレ at E1" in postbox.mails[0].get_content()
+
+
 @pytest.mark.parametrize("answer", ["rcpt 450 busy", "451 later"])
 def test_a_mail_that_is_put_off_is_sent_later_under_the_same_id(low: Shop, postbox: Postbox, answer: str) -> None:
     postbox.answers = [answer]

@@ -17,9 +17,14 @@ def shop(scratch: Shop) -> Shop:
 
 
 def test_who_is_told_depends_on_pool_category_and_escalation(shop: Shop) -> None:
-    shop.db.execute("INSERT INTO shop.categories (code, name) VALUES ('TOP', 'Department'), ('ELSE', 'Other')")
-    shop.db.execute("UPDATE shop.categories SET parent_id = (SELECT id FROM shop.categories WHERE code = 'TOP')"
-                    " WHERE code = 'CAT'")  # fmt: skip
+    shop.db.execute(
+        "INSERT INTO shop.categories (code, name) VALUES ('TOP', 'All'), ('MID', 'Some'), ('ELSE', 'Other')"
+    )
+    for below, above in (("CAT", "MID"), ("MID", "TOP")):
+        shop.db.execute(
+            "UPDATE shop.categories SET parent_id = (SELECT id FROM shop.categories WHERE code = %s) WHERE code = %s",
+            [above, below],
+        )
     for address, escalation, pool, category in (
         ("all@x.example", 0, None, None),
         ("east@x.example", 0, "EAST", None),

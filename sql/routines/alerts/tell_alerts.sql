@@ -18,16 +18,21 @@ BEGIN
     FROM api.alerts AS a WHERE a.id = ANY (p_alert_ids) ORDER BY a.id;
     IF p_told IS NOT NULL THEN
         PERFORM gather_notices(array_agg(w.address), array_agg(w.id)) FROM (
+            WITH RECURSIVE covered AS (
+                SELECT r.id AS recipient_id, r.category_id FROM alert_recipients AS r WHERE r.category_id IS NOT NULL
+                UNION
+                SELECT c.recipient_id, g.id FROM covered AS c JOIN categories AS g ON g.parent_id = c.category_id
+            )
             SELECT r.address, a.id
             FROM unnest(p_alert_ids, p_told) AS u (id, told)
             JOIN alerts AS a ON a.id = u.id
             JOIN locations AS o ON o.id = a.location_id
             JOIN product_variants AS v ON v.id = a.variant_id
             JOIN products AS p ON p.id = v.product_id
-            JOIN categories AS g ON g.id = p.category_id
             JOIN alert_recipients AS r ON r.min_escalation > u.told AND r.min_escalation <= a.escalation
                 AND (r.pool_id IS NULL OR r.pool_id = o.pool_id)
-                AND (r.category_id IS NULL OR r.category_id IN (g.id, g.parent_id))
+                AND (r.category_id IS NULL
+                    OR (r.id, p.category_id) IN (SELECT c.recipient_id, c.category_id FROM covered AS c))
             UNION
             SELECT NULL, u.id FROM unnest(p_alert_ids) AS u (id)
         ) AS w;
