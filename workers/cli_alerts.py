@@ -197,6 +197,8 @@ def _print(as_json: bool, columns: dict[str, str], rows: list[Any], empty: str) 
 
 def _show(columns: dict[str, str], rows: list[Any]) -> None:
     """A table whose last column is cut where the terminal ends. What was typed by others is shown as it is."""
+    if not rows:
+        return
     looks: dict[str, Callable[[Any], str]] = {"opened_at": age, "created_at": age, "sent_at": age}
     cells = [
         ["-" if row[key] is None else printable(looks.get(key, str)(row[key])) for key in columns.values()]
@@ -212,8 +214,7 @@ def _show(columns: dict[str, str], rows: list[Any]) -> None:
         table.add_column(name, no_wrap=True, overflow="ellipsis", justify=justify, width=max(width, 1))
     for line in cells:
         table.add_row(*map(Text, line))
-    if rows:
-        console.print(table)
+    console.print(table)
 
 
 def _database() -> psycopg.Connection[dict[str, Any]]:

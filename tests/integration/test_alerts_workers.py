@@ -142,6 +142,7 @@ def test_the_list_fits_a_terminal_and_programs_have_it_as_json(mill: Mill) -> No
         "id": number, "level": "low", "available": 2, "threshold": 2, "location": "E1"
     }  # fmt: skip
     assert listed(mill, "--sku", sku, "--pool", "WEST") == []
+    assert alerts(mill, "list", "--sku", "none") == (0, "no alert that is not resolved\n")
     assert alerts(mill, "list", "--state", "gone")[0] == 2
 
 
