@@ -26,7 +26,8 @@ WHERE = """WHERE (%(all)s OR state <> 'resolved') AND (%(state)s::text IS NULL O
 LISTED = f"SELECT * FROM api.alerts {WHERE} ORDER BY id DESC LIMIT %(limit)s"  # noqa: S608 - texts of ours
 COUNTED = f"SELECT count(*) AS total FROM api.alerts {WHERE}"  # noqa: S608 - texts of ours
 
-Numbers = Annotated[list[int], typer.Argument(metavar="NUMBER", help="Of alerts, as `list` shows them.")]
+LAST = 2**63 - 1
+Numbers = Annotated[list[int], typer.Argument(metavar="NUMBER", min=1, max=LAST, help="As `list` shows them.")]
 By = Annotated[str | None, typer.Option(help="Who does this; it is kept with the alert.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As a JSON list.")]
 
@@ -120,7 +121,7 @@ def add_recipient(
 
 @alerts.command("remove-recipient")
 def remove_recipient(
-    number: Annotated[int, typer.Argument(metavar="NUMBER", help="As `recipients` shows it.")],
+    number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, max=LAST, help="As `recipients` shows it.")],
 ) -> None:
     """Have an address told no more."""
     with _database() as connection:

@@ -155,9 +155,10 @@ def test_alerts_are_acknowledged_snoozed_and_resolved_by_number(mill: Mill) -> N
     code, text = alerts(mill, "snooze", two, "--for", "8h")
     assert (code, text.startswith(f"{two}  snoozed until 2")) == (0, True)
     assert alerts(mill, "resolve", one) == (0, f"{one}  resolved: ONE at E1\n")
-    assert alerts(mill, "acknowledge", one, 0) == (
-        1, f"{one}  alert {one} is resolved already (OM031)\n0  there is no alert 0 (OM030)\n"
+    assert alerts(mill, "acknowledge", one, 2**63 - 1) == (
+        1, f"{one}  alert {one} is resolved already (OM031)\n{2**63 - 1}  there is no alert {2**63 - 1} (OM030)\n"
     )  # fmt: skip
+    assert alerts(mill, "acknowledge", 2**63)[0] == 2
     assert [alert["state"] for alert in listed(mill, "--all", "--sku", "ONE")] == ["resolved"]
     assert listed(mill, "--sku", "ONE") == []
     code, text = alerts(mill, "snooze", two, "--for", "long")
