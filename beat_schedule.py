@@ -41,4 +41,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "unused-indexes": _every("upkeep.unused_indexes", DAY),
     "locks": _every("upkeep.locks", MINUTE),
     "refresh-views": _every("views.refresh", MINUTE, "views"),
+    "alerts-notify": _every("alerts.notify", 10.0, "alerts"),
+    "alerts-escalate": _every("alerts.escalate", MINUTE, "alerts"),
+    "alerts-scan": _every("alerts.scan", DAY, "alerts"),
 }

@@ -74,6 +74,12 @@ _EVENT = (
     "INSERT INTO shop.events (position, id, stream, kind, payload, created_at)"
     " SELECT {position}, {id}, stream, kind, payload, created_at FROM shop.events LIMIT 1"
 )
+_ALERT = (
+    "INSERT INTO shop.alerts ({id}variant_id, location_id, level, state, resolved_at, recovered_at)"
+    " OVERRIDING SYSTEM VALUE SELECT {id}{variant}, {location}, level, 'resolved', now(), now()"
+    " FROM shop.alerts LIMIT 1"
+)
+_RECIPIENT = "INSERT INTO shop.alert_recipients (address, min_escalation, pool_id, category_id) VALUES ({})"
 _COUNTED = "INSERT INTO shop.message_attempts (message, attempts) VALUES ({message}, {attempts})"
 _JOB = "INSERT INTO shop.job_runs (job, slot, state, leased_until, finished_at) VALUES ({job}, {slot}, {rest})"
 
@@ -271,6 +277,28 @@ VIEWS = {
     "a_refresh_has_rows_or_an_error": _REFRESH.format(values=f"{SOME_ID}, 'sales_by_day', now(), 1, NULL, NULL"),
 }
 REFUSED = CATALOG | STOCK | REQUESTS | ORDERS | VIEWS
+ALERTS = {
+    "alerts_pkey": _ALERT.format(id="id, ", variant="variant_id", location="location_id"),
+    "alert_has_a_variant": _ALERT.format(id="", variant="0", location="location_id"),
+    "alert_has_a_location": _ALERT.format(id="", variant="variant_id", location="0"),
+    "alert_level_is_known": "UPDATE shop.alerts SET level = 'high'",
+    "alert_state_is_known": "UPDATE shop.alerts SET state = 'lost'",
+    "escalation_in_range": "UPDATE shop.alerts SET escalation = 3",
+    "a_resolved_alert_has_its_time": "UPDATE shop.alerts SET state = 'resolved'",
+    "only_a_resolved_alert_has_recovered": "UPDATE shop.alerts SET recovered_at = now()",
+    "alert_recipients_pkey": _again("alert_recipients", "address", "'b@x.example'"),
+    "recipient_is_listed_once": _RECIPIENT.format("'a@x.example', 1, NULL, NULL"),
+    "recipient_can_be_mailed": _RECIPIENT.format("E'b@x.example\\nBcc: c@x.example', 0, NULL, NULL"),
+    "min_escalation_in_range": _RECIPIENT.format("'b@x.example', 3, NULL, NULL"),
+    "recipient_has_a_known_pool": _RECIPIENT.format("'b@x.example', 0, 0, NULL"),
+    "recipient_has_a_known_category": _RECIPIENT.format("'b@x.example', 0, NULL, 0"),
+    "alert_notices_pkey": "INSERT INTO shop.alert_notices (id, address, alert_ids)"
+    " SELECT id, 'b@x.example', alert_ids FROM shop.alert_notices LIMIT 1",
+    "notice_is_about_something": "UPDATE shop.alert_notices SET alert_ids = '{}'",
+    "notice_attempts_not_negative": "UPDATE shop.alert_notices SET attempts = -1",
+    "a_sent_notice_is_not_leased": "UPDATE shop.alert_notices SET sent_at = now(), leased_until = now()",
+}
+REFUSED = CATALOG | STOCK | REQUESTS | ORDERS | ALERTS
 
 EXEMPT = {
     "order_has_one_currency": "the target of line_has_its_order_and_currency; orders_pkey is narrower",

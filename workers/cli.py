@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from workers.cli_alerts import alerts
 from workers.cli_dead_letters import letters
 from workers.cli_events import events
 from workers.cli_upkeep import upkeep
@@ -34,6 +35,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(letters, name="dead-letters")
+app.add_typer(alerts, name="alerts")
 app.add_typer(events, name="events")
 app.add_typer(upkeep)
 app.add_typer(views, name="views")

@@ -3,12 +3,15 @@
 `DATABASE_URL`, `REDIS_URL` and `CELERY_BROKER_URL` are the field's own names; the rest start with `ORDERMILL_`.
 """
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workers.mail import SmtpServer
 
 SCHEMES = {
     "database_url": ("postgresql", "postgres"),
@@ -19,7 +22,10 @@ SCHEMES = {
 class Settings(BaseSettings):
     """Every setting, with its default; raises `pydantic.ValidationError` naming a value that cannot be used."""
 
-    model_config = SettingsConfigDict(env_prefix="ORDERMILL_", extra="ignore", validate_by_name=True)
+    # An error must not show what was given: addresses have passwords.
+    model_config = SettingsConfigDict(
+        env_prefix="ORDERMILL_", extra="ignore", validate_by_name=True, hide_input_in_errors=True
+    )
 
     database_url: str = Field(
         "postgresql://localhost:5432/ordermill",
@@ -109,6 +115,38 @@ class Settings(BaseSettings):
     maintenance_url: str = Field(
         "",
         description="A login that is a member of `ordermill_owner`, for retiring partitions. Default: DATABASE_URL.",
+    smtp_url: str = Field(
+        "",
+        repr=False,
+        description="Mail of low-stock alerts goes there: `smtp://user:password@host:587` (STARTTLS where the server "
+        "offers it; never with `?starttls=never`), or `smtps://host:465`. A password goes over TLS only.",
+    )
+    mail_from: str = Field(
+        "ordermill@localhost",
+        description="The sender of mail, an address alone. Its domain is also that of the Message-ID.",
+    )
+    smtp_timeout_seconds: float = Field(
+        10.0, gt=0, le=25, description="How long each answer of the SMTP server may take."
+    )
+    mail_attempts: int = Field(12, ge=1, le=100, description="Attempts before a mail is a dead letter.")
+    mail_retry_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3_600,
+        description="The pause after a mail's first attempt; each is twice the last, up to an hour.",
+    )
+    alerts_gather_seconds: float = Field(
+        60.0, ge=0, le=86_400, description="How long a mail gathers alerts before it is sent."
+    )
+    alerts_escalate_minutes: float = Field(
+        60.0,
+        gt=0,
+        le=525_600,
+        description="After so long without anybody looking after it, an alert is escalated to 1.",
+    )
+    alerts_escalate_again_minutes: float = Field(240.0, gt=0, le=525_600, description="And after so long to 2.")
+    alerts_kept_days: int = Field(
+        90, ge=1, description="How long an alert is kept after its level recovered, and a mail after it was sent."
     )
     flower_user: str = Field("ordermill", min_length=1, description="Flower's user for basic auth.")
     flower_password: str | None = Field(None, description="Flower's password; made anew at each start when not given.")
@@ -125,6 +163,20 @@ class Settings(BaseSettings):
                 raise ValueError(f"an address starts with one of {', '.join(f'{each}://' for each in schemes)}")
         return value
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_an_smtp_server(cls, value: str) -> str:
+        if value:
+            SmtpServer.parse(value)
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _can_send(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+", value):
+            raise ValueError("give an address alone, such as shop@example.com")
+        return value
+
     @model_validator(mode="after")
     def _agree(self) -> "Settings":
         if not self.broker_url:
@@ -133,6 +185,8 @@ class Settings(BaseSettings):
             raise ValueError("ORDERMILL_LOCK_TIMEOUT_MS must be below ORDERMILL_STATEMENT_TIMEOUT_MS")
         if self.claim_lease_seconds * 1000 <= self.statement_timeout_ms:
             raise ValueError("ORDERMILL_CLAIM_LEASE_SECONDS must be longer than ORDERMILL_STATEMENT_TIMEOUT_MS")
+        if self.alerts_escalate_minutes >= self.alerts_escalate_again_minutes:
+            raise ValueError("ORDERMILL_ALERTS_ESCALATE_MINUTES must be below ORDERMILL_ALERTS_ESCALATE_AGAIN_MINUTES")
         if not self.sentinel_master and "sentinel://" in (self.broker_url + self.redis_url):
             raise ValueError("ORDERMILL_SENTINEL_MASTER must name the master behind a sentinel:// address")
         return self

@@ -42,6 +42,17 @@ AREAS: dict[str, dict[str, str]] = {
         "order_status_history": "Each step of each order, written by triggers only.",
         "allowed_transitions": "The steps an order may take.",
     },
+    "Low-stock alerts": {
+        "alerts": (
+            "One row per variant and location from when it falls to its threshold until it recovers, also when a "
+            "person resolved it before. Nobody has it while `open`; `escalation` rises by age."
+        ),
+        "alert_recipients": "Who gets mail, of what, from which escalation on.",
+        "alert_notices": (
+            "What is to be told: a mail to `address`, or lines in the log (NULL). It gathers alerts until its first "
+            "attempt; then it is sent, with the same id each time, or becomes a dead letter."
+        ),
+    },
     "Events and operation": {
         "events_inbox": "What happened, in the transaction in which it happened, until the sequencer has it.",
         "events": "What happened, in positions that have no gap, in the order of the commits.",
@@ -91,6 +102,12 @@ INDEXES: dict[str, str] = {
     "claims_that_came_back": "`api.claim_orders`: what is to be tried again; empty when all goes well.",
     "events_by_position": "`api.dispatch_events`: what comes after a consumer's cursor.",
     "events_by_stream": "`api.events`: the story of one order or stock level.",
+    "alerts_not_recovered": "`shop.judge_levels`: the alert of a level; and there is one.",
+    "alerts_unattended": "`api.escalate_alerts`: what waits longest.",
+    "alerts_by_recovery": "`api.prune_alerts`: the oldest alerts that are over.",
+    "alert_notices_gathering": "`shop.gather_notices`: the notice that gathers for an address; there is one.",
+    "alert_notices_due": "`api.claim_alert_notice`: what is to be sent.",
+    "alert_notices_by_age": "`api.prune_alerts`: the oldest that were sent.",
     "order_allocations_by_expiry": "`api.expire_holds`: the holds that ran out.",
     "view_refreshes_by_view": "`api.view_freshness`: a view's last refresh.",
 }

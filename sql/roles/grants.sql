@@ -58,3 +58,11 @@ GRANT EXECUTE ON FUNCTION api.refresh_view(text) TO ordermill_worker, ordermill_
 GRANT EXECUTE ON FUNCTION
 api.set_view_freshness(text, interval, interval, boolean, interval, boolean)
 TO ordermill_maintainer;
+-- Low-stock alerts.
+GRANT EXECUTE ON FUNCTION
+api.acknowledge_alert(bigint, text), api.snooze_alert(bigint, interval, text), api.resolve_alert(bigint, text),
+api.add_alert_recipient(text, integer, text, text), api.remove_alert_recipient(bigint),
+api.escalate_alerts(interval, interval, integer), api.scan_low_stock(bigint, integer, integer),
+api.claim_alert_notice(boolean, interval, interval, integer, integer),
+api.finish_alert_notice(uuid, integer, text, interval), api.replay_mail(uuid), api.prune_alerts(interval, integer)
+TO ordermill_worker, ordermill_maintainer;
