@@ -109,12 +109,14 @@ class Settings(BaseSettings):
     )
     traces: bool = Field(
         False, description="`on`: OpenTelemetry traces, by OTLP; needs the extra `traces`, heeds `OTEL_…` variables."
+    )
     archive_dir: Path | None = Field(
         None, description="Where retired partitions are archived as Parquet; without it none is retired."
     )
     maintenance_url: str = Field(
         "",
         description="A login that is a member of `ordermill_owner`, for retiring partitions. Default: DATABASE_URL.",
+    )
     smtp_url: str = Field(
         "",
         repr=False,

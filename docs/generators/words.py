@@ -83,6 +83,7 @@ AREAS: dict[str, dict[str, str]] = {
         "archives": "The Parquet file of each retired partition, and what makes sure that it is whole.",
         "upkeep_findings": "What the last run of each report found, and since when it is so.",
         "table_sizes": "The size of each table by day, indexes included.",
+    },
     "Materialized views": {
         "view_freshness": (
             "How stale each view may be, the deadline of its refresh, how far it looks back (`history`; NULL: as far "
