@@ -47,3 +47,15 @@ api.sequence_events(integer), api.dispatch_events(text, integer), api.read_event
 api.advance_consumer(text, bigint, bigint), api.rewind_consumer(text, bigint), api.bury_event(text, text, text),
 api.replay_event(uuid)
 TO ordermill_worker, ordermill_maintainer;
+
+-- Webhooks.
+GRANT EXECUTE ON FUNCTION
+api.add_webhook(text, text, text[], integer), api.rotate_webhook_secret(text, interval),
+api.pause_webhook(text, text), api.resume_webhook(text), api.remove_webhook(text), api.replay_webhook(text, bigint),
+api.replay_delivery(uuid), api.prune_deliveries(interval, integer)
+TO ordermill_worker, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION
+api.webhook_targets(), api.claim_deliveries(integer[], integer[], integer, double precision),
+api.record_deliveries(jsonb, integer, double precision, double precision, integer), api.advance_replays(integer),
+api.deliveries_late(interval)
+TO ordermill_worker;
