@@ -27,6 +27,8 @@ def _every(task: str, cadence: float) -> dict[str, Any]:
 BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # A drain starts its own successor; this is for when that was lost. No slot: it ends at once where another drains.
     "drain": {"task": "orders.drain", "schedule": 5.0, "options": {"queue": "maintenance", "expires": 5.0}},
+    # Likewise for the dispatcher of events.
+    "dispatch": {"task": "events.dispatch", "schedule": 5.0, "options": {"queue": "events", "expires": 5.0}},
     "sweep": _every("orders.sweep", 10.0),
     "collect-undecodable": _every("maintenance.collect_undecodable", 10.0),
     "expire-holds": _every("maintenance.expire_holds", 15.0),

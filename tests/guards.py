@@ -70,6 +70,10 @@ _LETTER = (
     "INSERT INTO shop.dead_letters (id, source, payload, code, reason, attempts)"
     " VALUES ({id}, {source}, '{{}}', 'X', 'x', {n})"
 )
+_EVENT = (
+    "INSERT INTO shop.events (position, id, stream, kind, payload, created_at)"
+    " SELECT {position}, {id}, stream, kind, payload, created_at FROM shop.events LIMIT 1"
+)
 _COUNTED = "INSERT INTO shop.message_attempts (message, attempts) VALUES ({message}, {attempts})"
 _JOB = "INSERT INTO shop.job_runs (job, slot, state, leased_until, finished_at) VALUES ({job}, {slot}, {rest})"
 
@@ -153,10 +157,18 @@ REQUESTS = {
     "claim_has_a_pool": _CLAIM.format(id=SOME_ID, pool="0", ids="'{1}'", attempt="1"),
     "claim_is_not_empty": _CLAIM.format(id=SOME_ID, pool=EAST, ids="'{}'", attempt="1"),
     "attempt_in_range": _CLAIM.format(id=SOME_ID, pool=EAST, ids="'{1}'", attempt="0"),
-    "events_inbox_pkey": "INSERT INTO shop.events_inbox (id, stream, kind, payload)"
-    " SELECT id, stream, kind, payload FROM shop.events_inbox LIMIT 1",
+    "events_inbox_pkey": "INSERT INTO shop.events_inbox (seq, id, stream, kind, payload) OVERRIDING SYSTEM VALUE"
+    " SELECT seq, id, stream, kind, payload FROM shop.events_inbox LIMIT 1",
+    "events_pkey": _EVENT.format(position="position + 1", id="id"),
+    "position_from_one": _EVENT.format(position="0", id="shop.uuid7()"),
+    "event_head_pkey": "INSERT INTO shop.event_head DEFAULT VALUES",
+    "there_is_one_head": "INSERT INTO shop.event_head (only_one) VALUES (false)",
+    "head_not_negative": "UPDATE shop.event_head SET position = -1",
+    "event_consumers_pkey": "INSERT INTO shop.event_consumers SELECT * FROM shop.event_consumers",
+    "consumer_can_name_a_routine": "INSERT INTO shop.event_consumers (consumer) VALUES ('x; DROP')",
+    "cursor_not_negative": "UPDATE shop.event_consumers SET position = -1",
     "dead_letters_pkey": _LETTER.format(id="(SELECT id FROM shop.dead_letters)", source="'sql'", n="1"),
-    "dead_letter_source_is_known": _LETTER.format(id=SOME_ID, source="'mail'", n="1"),
+    "dead_letter_source_is_known": _LETTER.format(id=SOME_ID, source="'rumour'", n="1"),
     "attempts_not_negative": _LETTER.format(id=SOME_ID, source="'sql'", n="-1"),
     "settlement_is_known": "UPDATE shop.dead_letters SET settlement = 'lost', settled_at = now()",
     "a_settled_letter_says_how": "UPDATE shop.dead_letters SET settled_at = now()",

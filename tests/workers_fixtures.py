@@ -32,6 +32,8 @@ IMPATIENT = {
     "ORDERMILL_VISIBILITY_TIMEOUT": "2",
     "ORDERMILL_CLAIM_LEASE_SECONDS": "3",
     "ORDERMILL_STATEMENT_TIMEOUT_MS": "2900",
+    # Most tests have one process for all general queues: who keeps it must soon hand over.
+    "ORDERMILL_DISPATCH_SECONDS": "1",
 }
 Outcome = dict[str, Any]
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workers.cli_dead_letters import letters
+from workers.cli_events import events
 from workers.errors import OrdermillError
 from workers.home_folder import located_settings
 from workers.processes import Stack
@@ -31,6 +32,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(letters, name="dead-letters")
+app.add_typer(events, name="events")
 console = Console()
 
 

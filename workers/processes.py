@@ -31,7 +31,8 @@ WATCHED = ("-E", "--without-gossip", "--without-mingle", "--loglevel=INFO")  # t
 READY_SECONDS = 90
 STOP_SECONDS = 10
 DEATHS, DEATHS_SECONDS = 3, 60.0  # a child that dies more often does not get over it
-DRAIN_SECONDS = 3  # a warm stop waits for the drain's turn to end; whoever presses Ctrl-C should not wait ten seconds
+# A warm stop waits for their turns to end; whoever presses Ctrl-C should not wait ten seconds.
+TURNS, TURN_SECONDS = ("drain_seconds", "dispatch_seconds"), 3
 
 
 def _ignore(_line: str) -> None:
@@ -134,9 +135,11 @@ class Stack:
         migrate(self.database_url, self._report)
 
     def _publish_settings(self) -> None:
-        given = "drain_seconds" in self.settings.model_fields_set
+        given = self.settings.model_fields_set
         values = {
-            "ORDERMILL_DRAIN_SECONDS": str(self.settings.drain_seconds if given else DRAIN_SECONDS),
+            f"ORDERMILL_{name.upper()}": str(getattr(self.settings, name) if name in given else TURN_SECONDS)
+            for name in TURNS
+        } | {
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "CELERY_BROKER_URL": self.broker_url,

@@ -14,6 +14,8 @@ from workers.dead_letters import Letter, fetch, raw_item
 from workers.errors import OrdermillError
 from workers.settings import Settings
 
+# What PostgreSQL does by itself: the routine, which gives whether it found such a letter, and in words what it did.
+IN_DATABASE = {"event": ("api.replay_event", "its consumer has it again")}
 SECONDS = 5  # for the broker to answer a person
 
 
@@ -64,6 +66,8 @@ def replay(connection: psycopg.Connection[Any], client: Callable[[], Celery], le
         return Done(True, _settled(letter))
     if letter.kind == "order":
         return _replay_order(connection, letter)
+    if letter.kind in IN_DATABASE:
+        return _replay_in_database(connection, letter)
     if letter.kind == "message" and not _can_be_sent(letter.payload["message"]):
         return Done(False, "not replayed: what this message carried could not be kept")
     with connection.transaction():
@@ -93,6 +97,18 @@ def _replay_order(connection: psycopg.Connection[Any], letter: Letter) -> Done:
         return Done(True, "replayed: it waits behind the SQL door")
     reason = f": {outcome['code']}, {outcome['message']}" if outcome["code"] else ""
     return Done(True, f"replayed: {outcome['status']}{reason}")
+
+
+def _replay_in_database(connection: psycopg.Connection[Any], letter: Letter) -> Done:
+    routine, words = IN_DATABASE[letter.kind]
+    try:
+        row = connection.execute(f"SELECT {routine}(%s)".encode(), [letter.id]).fetchone()
+    except psycopg.Error as error:
+        return Done(False, f"not replayed: {str(error).partition(chr(10))[0]}")
+    if row and row[0]:
+        return Done(True, f"replayed: {words}")
+    again = fetch(connection, letter.id)
+    return Done(True, _settled(again)) if again.settled_at else Done(False, "not replayed: nobody can take it again")
 
 
 def _can_be_sent(message: Any) -> bool:

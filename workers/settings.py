@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         le=300,
         description="How long one `orders.drain` runs before it hands over; a warm stop waits this long.",
     )
+    dispatch_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="How long one `events.dispatch` runs before it hands over; a warm stop waits this long.",
+    )
     claim_lease_seconds: int = Field(
         10, ge=1, description="After this a claim whose drain died is swept back; must exceed the statement timeout."
     )

@@ -43,7 +43,13 @@ AREAS: dict[str, dict[str, str]] = {
         "allowed_transitions": "The steps an order may take.",
     },
     "Events and operation": {
-        "events_inbox": "What happened, in the transaction in which it happened.",
+        "events_inbox": "What happened, in the transaction in which it happened, until the sequencer has it.",
+        "events": "What happened, in positions that have no gap, in the order of the commits.",
+        "event_head": "The position that was given last; one row.",
+        "event_consumers": (
+            "Who is given events, and the last position whose effect each has. The effect and the cursor are one "
+            "transaction, but for consumers `outside` the database."
+        ),
         "dead_letters": (
             "What could not be done, with its payload and reason: an order has neither `task` nor `queue`, the message "
             "of a task that failed its `task`, an item that no worker could read its `queue`. Open until `settled_at`."
@@ -59,6 +65,8 @@ INDEXES: dict[str, str] = {
     "request_keys_by_age": "`api.prune`: the oldest keys.",
     "order_queue_by_pool": "`api.claim_orders`: the next orders of a pool.",
     "claims_that_came_back": "`api.claim_orders`: what is to be tried again; empty when all goes well.",
+    "events_by_position": "`api.dispatch_events`: what comes after a consumer's cursor.",
+    "events_by_stream": "`api.events`: the story of one order or stock level.",
     "order_allocations_by_expiry": "`api.expire_holds`: the holds that ran out.",
 }
 
@@ -84,7 +92,10 @@ LINKS: tuple[tuple[str, str, str], ...] = (
 )
 
 # Everything with an amount refers to it, or nothing refers to it: they would only hide the rest of the picture.
-NOT_DRAWN = ("currencies", "allowed_transitions", "events_inbox", "job_runs", "message_attempts")
+NOT_DRAWN = (
+    *("currencies", "allowed_transitions", "job_runs", "message_attempts"),
+    *("events_inbox", "events", "event_head", "event_consumers"),
+)
 
 PARTITIONED = (
     "Partitioned by month of the id (`RANGE (id)`; an id is a UUIDv7, which begins with its time). "
@@ -101,5 +112,5 @@ id with the last 16 bits counted up: one primary-key range finds an order with i
 
 DIAGRAM_NOTE = (
     "Solid: a foreign key. Dashed: kept by the routines and checked by `api.verify`. Only keys are shown, and not "
-    "`currencies`, `allowed_transitions`, `events_inbox`, `job_runs` and `message_attempts`."
+    f"{', '.join(f'`{name}`' for name in NOT_DRAWN[:-1])} and `{NOT_DRAWN[-1]}`."
 )

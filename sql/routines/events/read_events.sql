@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION api.read_events(p_consumer text, p_limit integer DEFAULT 500)
-RETURNS TABLE (after bigint, "position" bigint, id uuid, stream text, kind text, payload jsonb, created_at timestamptz)
+RETURNS TABLE (after bigint, "position" bigint, id uuid, stream text, kind text, payload jsonb, created_at timestamptz) -- noqa: RF06
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = shop, pg_temp
 SET plan_cache_mode = force_generic_plan

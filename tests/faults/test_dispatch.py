@@ -1,0 +1,115 @@
+"""The dispatcher as a task of a real worker: it hands over, is killed, stands still, meets a twin and a bad event."""
+
+import os
+import signal
+
+import pytest
+
+from tests.noted import GATE, add_noted, happen, noted
+from tests.workers_fixtures import Mill, kill
+from workers.child import wait_until
+from workers.database import connect
+from workers.dispatch import LOCK
+
+
+@pytest.fixture
+def feeding(mill: Mill) -> Mill:
+    """The module's mill with a consumer that notes, and one process that dispatches."""
+    if not mill.children:
+        add_noted(mill.shop)
+    if not any(child.alive() for child in mill.children):
+        mill.general_worker()
+    mill.send("events.dispatch", queue="events")
+    return mill
+
+
+def last(mill: Mill) -> int:
+    return int(mill.shop.value("SELECT position FROM shop.event_head"))
+
+
+def all_noted(mill: Mill) -> bool:
+    """Whether the inbox is empty and each event was noted once and in order."""
+    return wait_until(lambda: noted(mill.shop) == list(range(1, last(mill) + 1)) and empty(mill), 30, 0.05)
+
+
+def empty(mill: Mill) -> bool:
+    return mill.shop.count("events_inbox") == 0
+
+
+def test_events_reach_their_consumer_over_many_turns(feeding: Mill) -> None:
+    turns = feeding.children[-1].log.read_text().count("events.dispatch[")
+    for _ in range(3):
+        happen(feeding.shop, "test.a", "test.b")
+        assert all_noted(feeding)
+    assert wait_until(
+        lambda: feeding.children[-1].log.read_text().count("Task events.dispatch") >= turns + 3, 30, 0.1
+    ), "it does not hand over"
+
+
+def test_a_dispatcher_killed_in_the_middle_of_a_batch_skips_and_doubles_nothing(feeding: Mill) -> None:
+    with connect(feeding.database_url) as gate:
+        gate.execute("SELECT pg_advisory_lock(%s)", [GATE])
+        happen(feeding.shop, "test.a", "test.b", "test.c")
+        feeding.wait_blocked()
+        kill(feeding.children[-1])
+        happen(feeding.shop, "test.d")
+    feeding.broker.flushdb()  # its successor is lost with it
+
+    feeding.general_worker()
+    feeding.send("events.dispatch", queue="events")
+
+    assert all_noted(feeding)
+
+
+def test_where_a_dispatcher_stands_still_another_goes_on_beside_it(feeding: Mill) -> None:
+    happen(feeding.shop, "test.a")
+    assert all_noted(feeding)
+    stopped = feeding.children[-1]
+    assert stopped.process is not None
+    group = stopped.process.pid
+    holders = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND granted"
+
+    def stands_still_with_the_lock() -> bool:
+        os.killpg(group, signal.SIGSTOP)
+        if feeding.shop.value(holders, LOCK[0]) > 0:
+            return True
+        os.killpg(group, signal.SIGCONT)  # it was between two turns
+        return False
+
+    assert wait_until(stands_still_with_the_lock, 30, 0.05)
+    try:
+        feeding.shop.db.execute(
+            "INSERT INTO shop.events_inbox (id, stream, kind, payload, created_at)"
+            " VALUES (shop.uuid7(), 'test:1', 'test.old', '{}', now() - interval '1 min')"
+        )
+        feeding.general_worker()
+        feeding.send("events.dispatch", queue="events")
+        assert all_noted(feeding)
+    finally:
+        os.killpg(group, signal.SIGCONT)
+    happen(feeding.shop, "test.b")
+    assert all_noted(feeding)
+    kill(stopped)
+
+
+def test_two_dispatchers_beside_each_other_give_each_event_once_and_in_order(feeding: Mill) -> None:
+    feeding.general_worker("-c", "2", ORDERMILL_DISPATCH_SECONDS="0.05")
+    for _ in range(20):
+        feeding.send("events.dispatch", 0.2, queue="events")
+    for _ in range(50):
+        happen(feeding.shop, "test.a", "test.b", "test.c")
+    feeding.send("events.dispatch", queue="events")
+    assert all_noted(feeding)
+
+
+def test_a_bad_event_among_many_is_a_dead_letter_and_the_rest_arrive(feeding: Mill) -> None:
+    before = noted(feeding.shop)
+    with feeding.db.transaction():
+        happen(feeding.shop, *["test.a"] * 20, "test.bad", *["test.b"] * 20)
+
+    letters = "SELECT (payload #>> '{event,position}')::bigint FROM api.dead_letters WHERE code = 'OM095'"
+    assert wait_until(lambda: feeding.shop.rows(letters) != [] and empty(feeding), 30, 0.05)
+    [bad] = feeding.shop.rows(letters)
+    wanted = [*before, *(each for each in range(len(before) + 1, last(feeding) + 1) if each != bad)]
+    assert wait_until(lambda: noted(feeding.shop) == wanted, 30, 0.05)
+    assert feeding.shop.value("SELECT kind FROM api.events WHERE position = %s", bad) == "test.bad"

@@ -1,0 +1,35 @@
+"""A consumer of events for tests: it notes each event as often as it is given, waits for a lock, and refuses some."""
+
+from tests.shop import Shop
+
+GATE = 4711  # an advisory lock: who holds it keeps the consumer in the middle of its transaction
+ROUTINE = f"""CREATE FUNCTION shop.consume_noted(p_events shop.events[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO shop.noted (position, stream, kind, delay)
+    SELECT e.position, e.stream, e.kind, clock_timestamp() - e.created_at FROM unnest(p_events) AS e;
+    PERFORM pg_advisory_xact_lock_shared({GATE});
+    IF EXISTS (SELECT FROM unnest(p_events) AS e WHERE e.kind = 'test.bad') THEN
+        RAISE EXCEPTION 'this is bad' USING ERRCODE = '22000';
+    END IF;
+END $$"""
+
+
+def add_noted(shop: Shop) -> None:
+    """Makes it and lets it begin with the first event."""
+    shop.db.execute("CREATE TABLE shop.noted (position bigint, stream text, kind text, delay interval)")
+    shop.db.execute(ROUTINE)
+    shop.db.execute("INSERT INTO shop.event_consumers (consumer) VALUES ('noted')")
+
+
+def noted(shop: Shop) -> list[int]:
+    """The positions in the order in which they were noted."""
+    return shop.rows("SELECT position FROM shop.noted ORDER BY ctid")
+
+
+def happen(shop: Shop, *kinds: str, stream: str = "test:1") -> None:
+    """Writes events into the inbox, one after the other."""
+    for kind in kinds:
+        shop.db.execute(
+            "INSERT INTO shop.events_inbox (id, stream, kind, payload) VALUES (shop.uuid7(), %s, %s, '{}')",
+            [stream, kind],
+        )
