@@ -20,6 +20,7 @@ from rich.table import Table
 
 from workers.cli_dead_letters import letters
 from workers.cli_events import events
+from workers.cli_webhooks import webhooks
 from workers.errors import OrdermillError
 from workers.home_folder import located_settings
 from workers.processes import Stack
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(letters, name="dead-letters")
 app.add_typer(events, name="events")
+app.add_typer(webhooks, name="webhooks")
 console = Console()
 
 

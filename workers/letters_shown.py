@@ -15,12 +15,13 @@ from workers.dead_letters import Letter, decoded
 
 SHOWN = 20  # of those that are about to be replayed or discarded
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
-KINDS = {"order": "order", "message": "message", "unread": "unread item", "event": "event"}
+KINDS = {"order": "order", "message": "message", "unread": "unread item", "event": "event", "delivery": "webhook"}
 REPLAYED = {
     "order": "goes into the queue behind the SQL door, to be decided anew under its key",
     "message": "is sent to its queue again, under its task id",
     "unread": "goes back to its queue as it was",
     "event": "is given to its consumer again",
+    "delivery": "is sent to its endpoint again, under the same id",
 }
 SHARES = {"task": 0.25, "key": 0.3, "reason": 1.0}  # at most, of the width that is left then
 LEAST = 8  # a column that would be narrower is left out
@@ -88,7 +89,7 @@ def what(letter: Letter) -> str:
 
 def show_whole(letter: Letter) -> None:
     """Prints a letter with its payload, and its Celery message where it has one."""
-    source = "the SQL door" if letter.source == "sql" else f"queue {letter.queue}"
+    source = {"sql": "the SQL door", "webhooks": "the deliverer"}.get(letter.source, f"queue {letter.queue}")
     for name, value in (
         ("id", str(letter.id)),
         ("what", f"{KINDS[letter.kind]} from {source}" + (f", task {letter.task}" if letter.task else "")),

@@ -84,4 +84,5 @@ CREATE TABLE shop.delivery_streams (
 CREATE INDEX delivery_streams_by_due ON shop.delivery_streams (endpoint_id, due_at);
 
 -- What happened before there was any endpoint concerns nobody.
-INSERT INTO shop.event_consumers (consumer, position) SELECT 'webhooks', h.position FROM shop.event_head AS h;
+INSERT INTO shop.event_consumers (consumer, position)
+SELECT 'webhooks' AS consumer, h.position FROM shop.event_head AS h;

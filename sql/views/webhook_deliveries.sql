@@ -1,7 +1,9 @@
 CREATE OR REPLACE VIEW api.webhook_deliveries AS
 SELECT
     w.name AS endpoint, e.position, e.id AS event_id, e.stream, e.kind, e.payload ->> 'key' AS key,
-    CASE WHEN d.letter_id IS NOT NULL THEN 'dead' WHEN d.ended_at IS NOT NULL THEN 'delivered' ELSE 'waiting' END AS state,
+    CASE
+        WHEN d.letter_id IS NOT NULL THEN 'dead' WHEN d.ended_at IS NOT NULL THEN 'delivered' ELSE 'waiting'
+    END AS state,
     d.attempts, d.status, d.error, d.ms, d.last_at, d.ended_at, d.letter_id,
     CASE WHEN d.ended_at IS NULL THEN s.due_at END AS due_at
 FROM shop.events AS e

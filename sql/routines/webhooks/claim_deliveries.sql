@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION api.claim_deliveries(
     p_endpoints integer[], p_streams integer[], p_events integer, p_lease_seconds double precision
 ) RETURNS TABLE (
-    lease uuid, endpoint_id integer, stream text, "position" bigint, event_id uuid, kind text, payload text,
+    lease uuid, endpoint_id integer, stream text, "position" bigint, event_id uuid, kind text, payload text, -- noqa: RF06
     created_at timestamptz
 )
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

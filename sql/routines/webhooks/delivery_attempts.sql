@@ -1,6 +1,6 @@
 CREATE OR REPLACE FUNCTION shop.delivery_attempts(p_results jsonb)
 RETURNS TABLE (
-    endpoint_id integer, stream text, "position" bigint, ok boolean, status integer, error text, ms integer,
+    endpoint_id integer, stream text, "position" bigint, ok boolean, status integer, error text, ms integer, -- noqa: RF06
     gone boolean, retry_after double precision
 )
 LANGUAGE sql IMMUTABLE
