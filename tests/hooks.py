@@ -1,4 +1,4 @@
-"""A receiver of webhooks for tests: a real HTTP server in a thread, which answers as it is told and notes all it got."""
+"""A receiver of webhooks for tests: a real HTTP server in a thread, which answers as told and notes what it got."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""`ordermill webhooks`: adds endpoints, shows how they are, and has them told again. Secrets are shown when made, once."""
+"""`ordermill webhooks`: adds endpoints, shows how they are, and has them told again. A secret is shown once."""
 
 import contextlib
 import json
@@ -22,10 +22,15 @@ from workers.webhook_address import RefusedError, check
 
 webhooks = typer.Typer(help="Who is told what happens: add, show, rotate, pause, replay.", no_args_is_help=True)
 ENDPOINTS = "SELECT * FROM api.webhook_endpoints WHERE %(name)s::text IS NULL OR name = %(name)s ORDER BY name"
-# Of one endpoint and stream in order, so that the one that holds up the others comes first.
-LATEST = """SELECT position, kind, stream, state, attempts, status, error, ms, last_at, due_at FROM api.webhook_deliveries
-    WHERE endpoint = %(name)s AND position > (SELECT coalesce(max(position), 0) - 1000 FROM api.events)
-    ORDER BY state = 'waiting' DESC, position DESC LIMIT %(limit)s"""
+COLUMNS = "position, kind, stream, state, attempts, status, error, ms, last_at, due_at"
+# The oldest that wait, because they may hold up others, and what has ended of the last thousand events.
+DELIVERIES = f"""(SELECT {COLUMNS} FROM api.webhook_deliveries
+    WHERE endpoint = %(name)s AND ended_at IS NULL ORDER BY position LIMIT %(limit)s)
+    UNION ALL
+    (SELECT {COLUMNS} FROM api.webhook_deliveries
+    WHERE endpoint = %(name)s AND ended_at IS NOT NULL
+        AND position > (SELECT coalesce(max(position), 0) - 1000 FROM api.events)
+    ORDER BY position DESC LIMIT %(limit)s)"""  # noqa: S608 - names of ours
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As `list` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
@@ -35,9 +40,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 @webhooks.command()
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, - and _.")],
-    url: Annotated[
-        str, typer.Argument(metavar="URL", help="https://…; http:// only where ORDERMILL_WEBHOOKS_ALLOW is.")
-    ],
+    url: Annotated[str, typer.Argument(metavar="URL", help="https://…; http:// only to ORDERMILL_WEBHOOKS_ALLOW.")],
     *,
     kinds: Annotated[
         list[str] | None, typer.Option("--kind", "-k", help="Such as order.placed or 'order.*'; default: all.")
@@ -85,13 +88,13 @@ def list_endpoints(as_json: AsJson = False) -> None:
 def show(
     name: Name,
     *,
-    limit: Annotated[int, typer.Option(min=0, max=1000, help="So many of its latest deliveries.")] = 10,
+    limit: Annotated[int, typer.Option(min=0, max=1000, help="So many of each.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Show an endpoint whole, and its latest deliveries, those that wait first."""
+    """Show an endpoint whole, the oldest deliveries that wait, and the latest that ended."""
     [endpoint] = _endpoints(name)
     with _database() as connection:
-        deliveries = connection.execute(LATEST.encode(), {"name": name, "limit": limit}).fetchall()
+        deliveries = connection.execute(DELIVERIES.encode(), {"name": name, "limit": limit}).fetchall()
     if as_json:
         print(json.dumps(endpoint | {"deliveries": deliveries}, indent=2, default=str))
         return
@@ -101,10 +104,8 @@ def show(
     for each in deliveries:
         failed = f"  {each['error']}" if each["error"] else ""
         took = f"{each['status'] or 'no answer'} in {each['ms']} ms" if each["ms"] is not None else "not tried yet"
-        line = (
-            f"{each['position']:>10} {each['state']:9} {each['kind']:18} {plural(each['attempts'], 'attempt')}, {took}"
-        )
-        print(printable(line + failed))
+        what = f"{each['position']:>10} {each['state']:9} {each['kind']:18}"
+        print(printable(f"{what} {plural(each['attempts'], 'attempt')}, {took}{failed}"))
 
 
 @webhooks.command()

@@ -1,7 +1,7 @@
 """Posts to an address that was checked: to the very address, within a deadline, following few redirects.
 
-Connections are kept alive, each used by one thread. A watchman cuts those whose deadline has passed, because the timeout
-of a socket starts anew with each byte, and an endpoint may send one at a time for ever.
+Connections are kept alive, each used by one thread. A watchman cuts those whose deadline has passed, because a socket's
+timeout starts anew with each byte, and an endpoint may send one at a time for ever.
 """
 
 import contextlib
@@ -184,6 +184,8 @@ class Poster:
                     preload_content=False, decode_content=False,
                 )  # fmt: skip
                 response = connection.getresponse()
+                if time.monotonic() >= deadline:
+                    raise TimeoutError("its headers had no end")
                 whole = read_off(response) and "close" not in response.headers.get("connection", "").lower()
             answer = Answer(response.status, None, response.headers.get("retry-after"))
             return answer, response.headers.get("location")

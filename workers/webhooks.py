@@ -234,7 +234,7 @@ def retry_after(text: str | None) -> float | None:
     if not text:
         return None
     try:
-        if text.strip().isdecimal():
+        if text.isascii() and text.strip().isdigit():
             return float(min(int(text), 10**9))
         at = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):
