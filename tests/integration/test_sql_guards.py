@@ -24,7 +24,9 @@ def shop(scratch: Shop) -> Shop:
     scratch.value("SELECT api.bury_order(%s, 'X', 'x', 1)", psycopg.types.json.Jsonb({"key": "dead"}))
     scratch.value("SELECT api.count_attempt('counted')")
     scratch.value("SELECT api.claim_job('job', '1 day', '1 min')")
+    scratch.value("SELECT api.add_webhook('hook', 'https://hooks.example/')")
     scratch.value("SELECT api.sequence_events(1)")
+    scratch.value("SELECT api.dispatch_events('webhooks')")
     scratch.db.execute("INSERT INTO shop.event_consumers (consumer) VALUES ('one')")
     return scratch
 

@@ -3,10 +3,9 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = shop, pg_temp
 AS $$
 DECLARE
+    v_id integer := endpoint_named(p_name);
     v_waiting bigint;
-    v_id integer;
 BEGIN
-    SELECT w.id INTO v_id FROM webhook_endpoints AS w WHERE w.id = endpoint_named(p_name) FOR UPDATE;
     SELECT count(*) INTO v_waiting FROM webhook_deliveries AS d WHERE d.endpoint_id = v_id AND d.ended_at IS NULL;
     DELETE FROM webhook_endpoints WHERE id = v_id;
     RETURN v_waiting;
