@@ -52,11 +52,8 @@ def record(shop: Shop, results: list[Row], attempts: int = 3, first: float = 60.
 
 
 def due_in(shop: Shop, stream: str = "test:1") -> float:
-    return float(
-        shop.value(
-            "SELECT extract(epoch FROM due_at - clock_timestamp()) FROM shop.delivery_streams WHERE stream = %s", stream
-        )
-    )
+    wait = "SELECT extract(epoch FROM due_at - clock_timestamp()) FROM shop.delivery_streams WHERE stream = %s"
+    return float(shop.value(wait, stream))
 
 
 def be_due(shop: Shop) -> None:
