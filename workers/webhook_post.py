@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from functools import lru_cache
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urljoin
@@ -28,6 +29,7 @@ FOLLOWED = {301, 302, 307, 308}  # with the same method and body; 303 would make
 READ = 16_384  # of an answer's body, which says nothing to us, so that its connection can be used again
 CUT_EACH = 0.05
 RESOLVED_SECONDS = 10.0
+RESOLVERS = 32  # a look-up cannot be cut: one that hangs for half a minute must not keep the others waiting
 KEPT = 32  # idle connections of a thread
 BROKEN = (HTTPError, HTTPException, OSError, ValueError)
 
@@ -92,9 +94,9 @@ class Poster:
     ) -> None:
         self._allowed = allowed
         self._lookup = lookup
-        self._tls = tls
+        self._tls = tls or trusted()
         self._watchman = Watchman()
-        self._resolvers = ThreadPoolExecutor(4, "webhooks-resolver")
+        self._resolvers = ThreadPoolExecutor(RESOLVERS, "webhooks-resolver")
         self._targets: dict[str, tuple[Target, float]] = {}
         self._threads = threading.local()
         self._all: list[dict[Any, HTTPConnection]] = []
@@ -210,6 +212,12 @@ class Poster:
                 connection.close()
         self._watchman.end()
         self._resolvers.shutdown(wait=False, cancel_futures=True)
+
+
+@lru_cache(maxsize=1)
+def trusted() -> ssl.SSLContext:
+    """The certificates that this machine trusts: to read them takes longer than a delivery."""
+    return ssl.create_default_context()
 
 
 def read_off(response: BaseHTTPResponse) -> bool:

@@ -48,6 +48,8 @@ COMMANDS = (
     ".venv/bin/ordermill events tail --last 20",
     ".venv/bin/ordermill events tail --kind 'order.*' --json",
     ".venv/bin/ordermill events consumers",
+    ".venv/bin/ordermill webhooks list",
+    ".venv/bin/ordermill webhooks list --json",
     ".venv/bin/ordermill events replay alerts --from 1 --yes",
     ".venv/bin/ordermill migrate",
     'curl --fail --user "ordermill:$ORDERMILL_FLOWER_PASSWORD" http://127.0.0.1:5555/api/workers',

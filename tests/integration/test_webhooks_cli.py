@@ -1,7 +1,6 @@
 """`ordermill webhooks` and the example receiver, run as a person runs them."""
 
 import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -45,14 +44,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def ordermill(*words: str) -> subprocess.CompletedProcess[str]:
         out, err = StringIO(), StringIO()
-        with (
-            pytest.MonkeyPatch.context() as patch,
-            redirect_stdout(out),
-            redirect_stderr(err),
-            open(os.devnull) as nothing,
-        ):
+        with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.setattr(sys, "argv", ["ordermill", *words])
-            patch.setattr(sys, "stdin", nothing)
+            patch.setattr(sys, "stdin", StringIO())
             try:
                 main()
                 code = 0
