@@ -5,15 +5,19 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.hooks import LOCAL, Receiver, add, receiver, waiting
 from tests.noted import happen
+from tests.servers import Running, drop_database
 from tests.shop import order
-from tests.workers_fixtures import Mill, kill
+from tests.workers_fixtures import Mill, kill, own_database
 from workers.child import wait_until
 from workers.database import connect
+from workers.embedded import EmbeddedValkey
+from workers.home_folder import ServiceError
 from workers.webhooks import LOCK
 
 STREAMS = 5
@@ -122,6 +126,37 @@ def test_where_a_deliverer_stands_still_another_goes_on_and_the_first_changes_no
     tell(telling, 5)
     assert wait_until(lambda: len(there.got) >= told + 5 and waiting(telling.shop) == 0, 60, 0.05)
     kill(standing)
+
+
+def test_deliveries_go_on_when_redis_comes_back(there: Receiver, tmp_path: Path, servers: Running) -> None:
+    """Without Redis no task starts; what happens meanwhile waits in PostgreSQL."""
+    valkey = EmbeddedValkey(tmp_path / "valkey home")
+    try:
+        valkey.start()
+    except ServiceError as error:
+        pytest.skip(str(error))
+    name, database_url = own_database(servers)
+    (tmp_path / "mill").mkdir()
+    mill = Mill(database_url, valkey.url, valkey.url, tmp_path / "mill")
+    mill.env |= {"ORDERMILL_WEBHOOKS_ALLOW": LOCAL, "ORDERMILL_WEBHOOKS_SECONDS": "1"}
+    mill.env |= {"ORDERMILL_DISPATCH_SECONDS": "1", "ORDERMILL_DRAIN_SECONDS": "1"}
+    try:
+        worker = mill.general_worker("-c", "3")
+        mill.beat()
+        add(mill.shop, "a", there.url, timeout_ms=500)
+        tell(mill, 5)
+        assert all_told(mill, there, 5)
+        valkey.stop()
+        assert wait_until(lambda: "Connection" in worker.log.read_text(), 30)
+        tell(mill, 10)
+        valkey.start()
+        assert all_told(mill, there, 15), mill.logs()
+        assert mill.shop.verify() == []
+    finally:
+        mill.stop()
+        drop_database(servers, name)
+        valkey.stop()
+        valkey.erase()
 
 
 def test_sessions_cut_and_redis_emptied_again_and_again_lose_nothing(telling: Mill, there: Receiver) -> None:

@@ -188,7 +188,9 @@ def test_the_example_receiver_verifies_and_has_each_event_take_effect_once(shop:
             ("test.b", 1),
             ("test.forged", 1),
         ]
-    assert answers == {"unsigned": 401, "other secret": 401, "old": 401, "changed": 401, "too long": 413, "good": 204}
+    # Whoever goes on sending what is too long may find the connection closed before it has read the answer.
+    assert answers.pop("too long") in {413, None}
+    assert answers == {"unsigned": 401, "other secret": 401, "old": 401, "changed": 401, "good": 204}
 
 
 def forged(url: str, secret: str) -> dict[str, int | None]:
