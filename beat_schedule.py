@@ -29,6 +29,9 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "drain": {"task": "orders.drain", "schedule": 5.0, "options": {"queue": "maintenance", "expires": 5.0}},
     # Likewise for the dispatcher of events.
     "dispatch": {"task": "events.dispatch", "schedule": 5.0, "options": {"queue": "events", "expires": 5.0}},
+    # Likewise for the deliverer of webhooks.
+    "deliver-webhooks": {"task": "webhooks.deliver", "schedule": 5.0, "options": {"queue": "events", "expires": 5.0}},
+    "prune-deliveries": _every("webhooks.prune", HOUR),
     "sweep": _every("orders.sweep", 10.0),
     "collect-undecodable": _every("maintenance.collect_undecodable", 10.0),
     "expire-holds": _every("maintenance.expire_holds", 15.0),

@@ -83,6 +83,36 @@ _RECIPIENT = "INSERT INTO shop.alert_recipients (address, min_escalation, pool_i
 _COUNTED = "INSERT INTO shop.message_attempts (message, attempts) VALUES ({message}, {attempts})"
 _JOB = "INSERT INTO shop.job_runs (job, slot, state, leased_until, finished_at) VALUES ({job}, {slot}, {rest})"
 
+_ENDPOINT = (
+    "INSERT INTO shop.webhook_endpoints (name, url, kinds, secret, timeout_ms) SELECT {name}, {url}, {kinds}, {secret},"
+    " {timeout} FROM shop.webhook_endpoints"
+)
+
+
+def _endpoint(**changes: str) -> str:
+    values = {"name": "'other'", "url": "url", "kinds": "kinds", "secret": "secret", "timeout": "timeout_ms"} | changes
+    return _ENDPOINT.format(**values)
+
+
+WEBHOOKS = {
+    "webhook_endpoints_pkey": _again("webhook_endpoints", "name, url, kinds, secret", "'other', url, kinds, secret"),
+    "endpoint_name_is_unique": _endpoint(name="name"),
+    "endpoint_name_is_readable": _endpoint(name="'No name'"),
+    "endpoint_url_is_plain": _endpoint(url="'https://user:word@hooks.example/'"),
+    "endpoint_wants_something": _endpoint(kinds="'{}'"),
+    "secret_has_32_bytes": _endpoint(secret="'whsec_short'"),
+    "endpoint_timeout_in_range": _endpoint(timeout="0"),
+    "previous_secret_runs_out": "UPDATE shop.webhook_endpoints SET previous_secret = secret",
+    "a_disabled_endpoint_says_why": "UPDATE shop.webhook_endpoints SET disabled_at = now()",
+    "failures_not_negative": "UPDATE shop.webhook_endpoints SET failures = -1",
+    "a_replay_has_an_end": "UPDATE shop.webhook_endpoints SET replay_position = 1",
+    "webhook_deliveries_pkey": "INSERT INTO shop.webhook_deliveries SELECT * FROM shop.webhook_deliveries LIMIT 1",
+    "delivery_has_an_endpoint": "UPDATE shop.webhook_deliveries SET endpoint_id = 0",
+    "delivery_attempts_not_negative": "UPDATE shop.webhook_deliveries SET attempts = -1",
+    "only_an_ended_delivery_is_dead": "UPDATE shop.webhook_deliveries SET letter_id = gen_random_uuid()",
+    "delivery_streams_pkey": "INSERT INTO shop.delivery_streams SELECT * FROM shop.delivery_streams LIMIT 1",
+    "stream_has_an_endpoint": "UPDATE shop.delivery_streams SET endpoint_id = 0",
+}
 CATALOG = {
     "currencies_pkey": "INSERT INTO shop.currencies VALUES ('USD', 2)",
     "currency_code_is_iso_4217": "INSERT INTO shop.currencies VALUES ('usd', 2)",
@@ -297,7 +327,8 @@ ALERTS = {
     "a_sent_notice_is_not_leased": "UPDATE shop.alert_notices SET sent_at = now(), leased_until = now()",
 }
 
-REFUSED = CATALOG | STOCK | REQUESTS | ORDERS | UPKEEP | VIEWS | ALERTS
+
+REFUSED = WEBHOOKS | CATALOG | STOCK | REQUESTS | ORDERS | UPKEEP | VIEWS | ALERTS
 
 EXEMPT = {
     "order_has_one_currency": "the target of line_has_its_order_and_currency; orders_pkey is narrower",

@@ -23,6 +23,7 @@ from workers.cli_dead_letters import letters
 from workers.cli_events import events
 from workers.cli_upkeep import upkeep
 from workers.cli_views import views
+from workers.cli_webhooks import webhooks
 from workers.errors import OrdermillError
 from workers.home_folder import located_settings
 from workers.processes import Stack
@@ -39,6 +40,7 @@ app.add_typer(alerts, name="alerts")
 app.add_typer(events, name="events")
 app.add_typer(upkeep)
 app.add_typer(views, name="views")
+app.add_typer(webhooks, name="webhooks")
 console = Console()
 
 

@@ -15,13 +15,17 @@ from workers.dead_letters import Letter, decoded
 
 SHOWN = 20  # of those that are about to be replayed or discarded
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
-KINDS = {"order": "order", "message": "message", "unread": "unread item", "event": "event", "mail": "mail"}
+KINDS = {
+    **{"order": "order", "message": "message", "unread": "unread item"},
+    **{"event": "event", "mail": "mail", "delivery": "webhook"},
+}
 REPLAYED = {
     "order": "goes into the queue behind the SQL door, to be decided anew under its key",
     "message": "is sent to its queue again, under its task id",
     "unread": "goes back to its queue as it was",
     "event": "is given to its consumer again",
     "mail": "is sent again, without the alerts that are resolved by then",
+    "delivery": "is sent to its endpoint again, under the same id",
 }
 SHARES = {"task": 0.25, "key": 0.3, "reason": 1.0}  # at most, of the width that is left then
 LEAST = 8  # a column that would be narrower is left out

@@ -5,6 +5,7 @@
 
 import re
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -103,6 +104,36 @@ class Settings(BaseSettings):
     orders_workers: int = Field(
         2, ge=1, le=64, description="Solo `orders` worker processes started by `demo` and `up`."
     )
+    webhooks_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="How long one `webhooks.deliver` runs before it hands over; a warm stop waits this long.",
+    )
+    webhooks_allow: str = Field(
+        "",
+        description="Networks that webhooks may go to though they are not public, also without TLS: "
+        "`127.0.0.0/8,10.1.0.0/16`.",
+    )
+    webhooks_threads: int = Field(16, ge=1, le=256, description="Threads of a deliverer of webhooks.")
+    webhooks_per_endpoint: int = Field(
+        4, ge=1, le=256, description="The most of these threads that one endpoint has, however slow it is."
+    )
+    webhooks_attempts: int = Field(
+        10, ge=1, le=100, description="Attempts at a delivery before it is a dead letter and its stream goes on."
+    )
+    webhooks_backoff_seconds: float = Field(
+        2.0, gt=0, le=3_600, description="Until the second attempt; each next one waits four times as long."
+    )
+    webhooks_backoff_max_seconds: float = Field(
+        21_600.0, gt=0, le=604_800, description="The longest wait for an attempt, whatever Retry-After asks for."
+    )
+    webhooks_disable_hours: int = Field(
+        120, ge=1, description="An endpoint whose every delivery has failed for this long is stopped."
+    )
+    webhooks_kept_days: int = Field(
+        3, ge=1, description="How long a delivery that has ended can be seen in `api.webhook_deliveries`."
+    )
     keys_kept_days: int = Field(90, ge=1, description="How long a decided request key, and so its answer, is kept.")
     log_format: Literal["console", "json"] = Field(
         "console", description="Log lines for people, or one JSON object each, for a machine that collects them."
@@ -179,6 +210,16 @@ class Settings(BaseSettings):
             raise ValueError("give an address alone, such as shop@example.com")
         return value
 
+    @field_validator("webhooks_allow")
+    @classmethod
+    def _is_networks(cls, value: str) -> str:
+        for each in filter(None, map(str.strip, value.split(","))):
+            try:
+                ip_network(each)
+            except ValueError as error:
+                raise ValueError(f"{error}: give networks such as 10.1.0.0/16, separated by commas") from None
+        return value
+
     @model_validator(mode="after")
     def _agree(self) -> "Settings":
         if not self.broker_url:
@@ -192,6 +233,11 @@ class Settings(BaseSettings):
         if not self.sentinel_master and "sentinel://" in (self.broker_url + self.redis_url):
             raise ValueError("ORDERMILL_SENTINEL_MASTER must name the master behind a sentinel:// address")
         return self
+
+    @property
+    def webhooks_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """What ORDERMILL_WEBHOOKS_ALLOW names."""
+        return tuple(ip_network(each) for each in filter(None, map(str.strip, self.webhooks_allow.split(","))))
 
     @property
     def orders_patience(self) -> float:

@@ -53,6 +53,17 @@ AREAS: dict[str, dict[str, str]] = {
             "attempt; then it is sent, with the same id each time, or becomes a dead letter."
         ),
     },
+    "Webhooks": {
+        "webhook_endpoints": "Who is told what, and how it went lately. Secrets are here and in no view.",
+        "webhook_deliveries": (
+            "One row an event and endpoint that wants it, with its attempts. Kept for `ORDERMILL_WEBHOOKS_KEPT_DAYS` "
+            "after it has ended: delivered, or dead with its `letter_id`. What is told is the event."
+        ),
+        "delivery_streams": (
+            "The streams with something waiting. Whoever leases one sends its events, in order; `due_at` is the next "
+            "attempt, or the end of the lease."
+        ),
+    },
     "Events and operation": {
         "events_inbox": "What happened, in the transaction in which it happened, until the sequencer has it.",
         "events": "What happened, in positions that have no gap, in the order of the commits.",
@@ -98,6 +109,9 @@ AREAS: dict[str, dict[str, str]] = {
 }
 
 INDEXES: dict[str, str] = {
+    "webhook_deliveries_waiting": "`api.claim_deliveries`: what waits in a stream, in order.",
+    "webhook_deliveries_by_end": "`api.prune_deliveries`: what ended longest ago.",
+    "delivery_streams_by_due": "`api.claim_deliveries`: what is due at an endpoint, the oldest first.",
     "request_keys_by_age": "`api.prune`: the oldest keys.",
     "order_queue_by_pool": "`api.claim_orders`: the next orders of a pool.",
     "claims_that_came_back": "`api.claim_orders`: what is to be tried again; empty when all goes well.",
@@ -123,6 +137,8 @@ ROLES: dict[str, str] = {
 
 # (from, to, label): kept by routines and checked by `api.verify`, not by a foreign key.
 LINKS: tuple[tuple[str, str, str], ...] = (
+    ("webhook_deliveries", "events", "event_id"),
+    ("webhook_deliveries", "delivery_streams", "endpoint, stream"),
     ("orders", "request_keys", "key"),
     ("order_queue", "request_keys", "key"),
     ("order_queue", "claims", "claim_id"),

@@ -66,3 +66,14 @@ api.escalate_alerts(interval, interval, integer), api.scan_low_stock(bigint, int
 api.claim_alert_notice(boolean, interval, interval, integer, integer),
 api.finish_alert_notice(uuid, integer, text, interval), api.replay_mail(uuid), api.prune_alerts(interval, integer)
 TO ordermill_worker, ordermill_maintainer;
+-- Webhooks.
+GRANT EXECUTE ON FUNCTION
+api.add_webhook(text, text, text[], integer), api.rotate_webhook_secret(text, interval),
+api.pause_webhook(text, text), api.resume_webhook(text), api.remove_webhook(text), api.replay_webhook(text, bigint),
+api.replay_delivery(uuid), api.prune_deliveries(interval, integer)
+TO ordermill_worker, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION
+api.webhook_targets(), api.claim_deliveries(integer[], integer[], integer, double precision),
+api.record_deliveries(jsonb, integer, double precision, double precision, integer), api.advance_replays(integer),
+api.deliveries_late(interval)
+TO ordermill_worker;

@@ -48,6 +48,8 @@ COMMANDS = (
     ".venv/bin/ordermill events tail --last 20",
     ".venv/bin/ordermill events tail --kind 'order.*' --json",
     ".venv/bin/ordermill events consumers",
+    ".venv/bin/ordermill webhooks list",
+    ".venv/bin/ordermill webhooks list --json",
     ".venv/bin/ordermill events replay alerts --from 1 --yes",
     ".venv/bin/ordermill jobs",
     ".venv/bin/ordermill report slow",
@@ -60,6 +62,7 @@ COMMANDS = (
     'curl --fail --user "ordermill:$ORDERMILL_FLOWER_PASSWORD" http://127.0.0.1:5555/api/tasks?limit=10',
     "make help",
 )
+RETIRING = "tests/integration/test_retiring.py::test_the_command_lists_retires_checks_and_restores"
 # Too long for a test, or a test of its own: where it is run.
 ELSEWHERE = {
     "make demo": ".ci/run",
@@ -67,7 +70,7 @@ ELSEWHERE = {
     "make check": ".ci/run",
     "make up": "tests/integration/test_up.py::Up",
     **{
-        f".venv/bin/ordermill archive {rest}": "tests/integration/test_retiring.py::test_the_command_lists_retires_checks_and_restores"
+        f".venv/bin/ordermill archive {rest}": RETIRING
         for rest in ("run", "verify", "restore orders 2025-01", "restore all 2025-01 --attach")
     },
     "make docs": "tests/integration/test_docs.py::test_generated_documents_are_up_to_date",

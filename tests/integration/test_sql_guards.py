@@ -31,6 +31,9 @@ def shop(scratch: Shop) -> Shop:
     scratch.value("SELECT api.add_alert_recipient('a@x.example')")
     scratch.db.execute("UPDATE shop.stock_levels SET low_stock_threshold = 99 WHERE available = 8")
     assert scratch.value("SELECT changed FROM api.scan_low_stock()") == 1
+    scratch.value("SELECT api.add_webhook('hook', 'https://hooks.example/')")
+    scratch.value("SELECT api.sequence_events(1)")
+    scratch.value("SELECT api.dispatch_events('webhooks')")
     scratch.db.execute("INSERT INTO shop.event_consumers (consumer) VALUES ('one')")
     scratch.value("SELECT api.refresh_view('sales_by_day')")
     return scratch
