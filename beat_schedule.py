@@ -14,13 +14,13 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 LONGEST_TICK = 5 * MINUTE
 
 
-def _every(task: str, cadence: float) -> dict[str, Any]:
+def _every(task: str, cadence: float, queue: str = "maintenance") -> dict[str, Any]:
     tick = min(cadence, LONGEST_TICK)
     return {
         "task": task,
         "schedule": tick,
         "kwargs": {"cadence": cadence},
-        "options": {"queue": "maintenance", "expires": tick},
+        "options": {"queue": queue, "expires": tick},
     }
 
 
@@ -32,6 +32,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "sweep": _every("orders.sweep", 10.0),
     "collect-undecodable": _every("maintenance.collect_undecodable", 10.0),
     "expire-holds": _every("maintenance.expire_holds", 15.0),
+    "warm-cache": _every("cache.warm", 10 * MINUTE, "cache"),
     "ensure-partitions": _every("maintenance.ensure_partitions", HOUR),
     "prune": _every("maintenance.prune", HOUR),
     "verify": _every("maintenance.verify", DAY),

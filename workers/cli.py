@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from workers.cli_cache import cache
 from workers.cli_dead_letters import letters
 from workers.cli_events import events
 from workers.errors import OrdermillError
@@ -32,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(letters, name="dead-letters")
+app.add_typer(cache, name="cache")
 app.add_typer(events, name="events")
 console = Console()
 

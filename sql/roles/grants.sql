@@ -47,3 +47,8 @@ api.sequence_events(integer), api.dispatch_events(text, integer), api.read_event
 api.advance_consumer(text, bigint, bigint), api.rewind_consumer(text, bigint), api.bury_event(text, text, text),
 api.replay_event(uuid)
 TO ordermill_worker, ordermill_maintainer;
+
+-- What a shop window shows, and its cache.
+GRANT EXECUTE ON FUNCTION api.read_products(text[]), api.read_availability(text[]), api.read_categories(text[])
+TO ordermill_app, ordermill_worker, ordermill_reader;
+GRANT EXECUTE ON FUNCTION api.ordered_skus(uuid[]), api.best_sellers(interval, integer) TO ordermill_worker;
