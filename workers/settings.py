@@ -195,7 +195,7 @@ def at_database(url: str, number: int) -> str:
     parts = urlsplit(url)
     others = [each for each in parts.query.split("&") if each and not each.startswith("db=")]
     if parts.scheme == "unix":
-        return urlunsplit(parts._replace(query="&".join([*others, f"db={number}"])))
+        return f"unix://{parts.netloc}{parts.path}?{'&'.join([*others, f'db={number}'])}"
     return urlunsplit(parts._replace(path=f"/{number}", query="&".join(others)))
 
 

@@ -62,6 +62,9 @@ AREAS: dict[str, dict[str, str]] = {
 }
 
 INDEXES: dict[str, str] = {
+    "variants_by_product": "`api.read_products`: the variants of a product.",
+    "products_by_category": "`api.read_categories`: the products of a category, by code.",
+    "categories_by_parent": "`api.read_categories`: the categories below one.",
     "request_keys_by_age": "`api.prune`: the oldest keys.",
     "order_queue_by_pool": "`api.claim_orders`: the next orders of a pool.",
     "claims_that_came_back": "`api.claim_orders`: what is to be tried again; empty when all goes well.",
