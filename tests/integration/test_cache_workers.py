@@ -35,6 +35,12 @@ def available(mill: Mill, sku: str) -> int:
     return sum(pool["available"] for pool in item["pools"])
 
 
+def dispatched(mill: Mill) -> bool:
+    """Whether the consumer has done all that happened so far."""
+    behind = mill.shop.value("SELECT behind FROM api.event_consumers WHERE consumer = 'cache'")
+    return bool(mill.shop.count("events_inbox") == 0 and behind == 0)
+
+
 def command(mill: Mill, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "workers.cli", "cache", *words],
@@ -115,6 +121,7 @@ def test_a_read_that_does_not_have_its_form_is_told_what_is_wrong(open_window: M
 def test_best_sellers_are_loaded_by_the_job_and_after_clearing(open_window: Mill, sku: str) -> None:
     mill = open_window
     mill.call("orders.place", order(None, (sku, 3)))
+    assert wait_until(lambda: dispatched(mill), 30, 0.05)
     with redis.Redis.from_url(mill.redis_url) as client:
         client.delete(f"ordermill:availability:{sku}", f"ordermill:product:{sku}")
 
