@@ -129,6 +129,18 @@ INDEXES = {
         "SELECT available FROM shop.stock_levels WHERE variant_id = 5 AND location_id = 1",
         "stock_levels_pkey",
     ),
+    "what a consumer has next": (
+        "SELECT e.* FROM shop.events AS e WHERE e.position > 4000 ORDER BY e.position LIMIT 500",
+        "_position_idx",
+    ),
+    "the story of an order": (
+        "SELECT position, kind FROM api.events WHERE stream = 'order:77' ORDER BY position",
+        "_stream_position_idx",
+    ),
+    "what the sequencer has next": (
+        "SELECT i.seq FROM shop.events_inbox AS i ORDER BY i.seq LIMIT 1000",
+        "events_inbox_pkey",
+    ),
 }
 
 
@@ -174,8 +186,16 @@ def test_each_index_has_a_query_that_uses_it(scratch: Shop) -> None:
         """INSERT INTO shop.products (code, category_id, title)
            SELECT 'P' || c.code, c.id, 'P' FROM shop.categories AS c"""
     )
+    db.execute(
+        """INSERT INTO shop.events (position, id, stream, kind, payload, created_at)
+           SELECT n, shop.uuid7(), 'order:' || n / 3, 'order.placed', '{}', now() FROM generate_series(1, 5000) AS n"""
+    )
+    db.execute(
+        """INSERT INTO shop.events_inbox (id, stream, kind, payload)
+           SELECT shop.uuid7(), 'order:' || n, 'order.placed', '{}' FROM generate_series(1, 5000) AS n"""
+    )
     for table in ("request_keys", "order_queue", "customers", "product_variants", "stock_levels", "order_allocations",
-                  "job_runs", "products", "categories"):  # fmt: skip
+                  "job_runs", "events", "events_inbox", "products", "categories"):  # fmt: skip
         db.execute(f"ANALYZE shop.{table}".encode())
 
     used = {name: scans(scratch, statement.replace("q.pool_id = 1", f"q.pool_id = {scratch.pool_id()}"))
@@ -192,8 +212,8 @@ def test_each_index_has_a_query_that_uses_it(scratch: Shop) -> None:
 def test_the_statements_of_the_plans_are_those_of_the_routines(scratch: Shop) -> None:
     """The queries above are copies; this fails when a routine's own differs."""
     sources = " ".join(scratch.rows("SELECT regexp_replace(prosrc, '\\s+', ' ', 'g') FROM pg_proc WHERE proname IN"
-                                    " ('claim_orders', 'expire_holds', 'prune', 'move_allocations', 'read_products',"
-                                    " 'read_categories')"))  # fmt: skip
+                                    " ('claim_orders', 'expire_holds', 'prune', 'move_allocations', 'sequence_events',"
+                                    " 'next_events', 'read_products', 'read_categories')"))  # fmt: skip
     for words in (
         "q.pool_id = p_pool_id AND q.id > p_floor AND q.claim_id IS NULL ORDER BY q.id LIMIT p_limit FOR"
         " UPDATE SKIP LOCKED",
@@ -202,6 +222,8 @@ def test_the_statements_of_the_plans_are_those_of_the_routines(scratch: Shop) ->
         "WHERE k.received_at < now() - p_keep AND k.status <> 'pending' AND k.decided_at < now() - p_keep",
         "ORDER BY k.received_at LIMIT p_limit FOR UPDATE SKIP LOCKED",
         "a.order_id = o.id AND a.id BETWEEN o.id AND shop.part_id(o.id, 65535)",
+        "SELECT i.seq FROM events_inbox AS i ORDER BY i.seq LIMIT p_limit",
+        "SELECT e.* FROM events AS e WHERE e.position > p_after ORDER BY e.position LIMIT p_limit",
         "FROM product_variants AS a WHERE a.product_id = p.id ORDER BY a.id LIMIT 500",
         "FROM categories AS c WHERE c.parent_id = g.id ORDER BY c.code LIMIT 1000",
         "FROM products AS c WHERE c.category_id = g.id ORDER BY c.code LIMIT 1000",
