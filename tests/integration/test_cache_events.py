@@ -1,5 +1,7 @@
 """What is cached and what makes it stale: the catalog's events, and what the consumer `cache` deletes for them."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -7,8 +9,9 @@ import pytest
 
 import workers.cache
 from tests.shop import Shop, order
-from workers.cache import cache
+from workers.cache import Cache, cache
 from workers.cache_events import handle
+from workers.database import connect
 from workers.settings import get_settings
 
 Change = dict[str, Any]
@@ -270,3 +273,33 @@ def test_events_given_twice_or_of_kinds_and_forms_unknown_do_no_harm(window: Win
         handle(events)
         assert window.sees() == 9
     handle([{"kind": kind, "payload": {}} for kind in ("order.placed", "catalog.changed", "x.y")])
+
+
+def test_whatever_was_read_and_written_at_once_in_the_end_the_cache_agrees_with_the_shop(window: Window) -> None:
+    shop, ended = window.shop, threading.Event()
+
+    def look() -> int:
+        other, looks = Cache(get_settings()), 0
+        while not ended.is_set():
+            other.read("availability", ["A", "B"])
+            looks += 1
+        return looks
+
+    def give() -> None:
+        with connect(get_settings().database_url) as session:
+            session.execute("SET ROLE ordermill_owner")
+            feeding = Window(Shop(session))
+            while not ended.is_set():
+                feeding.give()
+
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(look) for _ in range(3)]
+        giver = pool.submit(give)
+        for number in range(100):
+            shop.value("SELECT api.adjust_inventory(%s, %s, 'E1', 1, 'x')", f"k{number}", "AB"[number % 2])
+        ended.set()
+        giver.result(60)
+        assert all(reader.result(60) > 20 for reader in readers)
+    window.give()
+
+    assert (window.sees("A"), window.sees("B")) == (60, 60)
