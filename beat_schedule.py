@@ -35,6 +35,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "sweep": _every("orders.sweep", 10.0),
     "collect-undecodable": _every("maintenance.collect_undecodable", 10.0),
     "expire-holds": _every("maintenance.expire_holds", 15.0),
+    "warm-cache": _every("cache.warm", 10 * MINUTE, "cache"),
     "ensure-partitions": _every("maintenance.ensure_partitions", HOUR),
     "prune": _every("maintenance.prune", HOUR),
     "verify": _every("maintenance.verify", DAY),

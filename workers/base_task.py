@@ -135,6 +135,18 @@ def take_back() -> None:
         del owed[message]
 
 
+class ReadTask(Task):
+    """A read: it changes nothing, so it has no key, is acknowledged early, and is asked again where it is lost.
+
+    Its result is kept, because somebody waits for it. It may be called with anything: what does not fit is refused.
+    """
+
+    abstract = True
+    typing = False
+    acks_late = False
+    ignore_result = False
+
+
 class JobTask(Task):
     """Maintenance that beat starts: acknowledged early; what is lost with a worker is done at the next slot."""
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workers.cli_alerts import alerts
+from workers.cli_cache import cache
 from workers.cli_dead_letters import letters
 from workers.cli_events import events
 from workers.cli_upkeep import upkeep
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(letters, name="dead-letters")
 app.add_typer(alerts, name="alerts")
+app.add_typer(cache, name="cache")
 app.add_typer(events, name="events")
 app.add_typer(upkeep)
 app.add_typer(views, name="views")

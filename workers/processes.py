@@ -240,6 +240,7 @@ class Stack:
                 "database_url": self.database_url,
                 "redis_url": self.redis_url,
                 "broker_url": self.broker_url,
+                "cache_url": self.settings.cache_url,
                 "flower_url": self.flower_url,
                 "flower_user": self.flower_auth[0],
                 "flower_password": self.flower_auth[1],

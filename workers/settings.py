@@ -7,10 +7,12 @@ import re
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis.connection import parse_url
 
 from workers.mail import SmtpServer
 
@@ -18,6 +20,9 @@ SCHEMES = {
     "database_url": ("postgresql", "postgres"),
     "redis_url": ("redis", "rediss", "redis+socket", "sentinel"),
 }
+
+
+CACHE_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class Settings(BaseSettings):
@@ -181,9 +186,33 @@ class Settings(BaseSettings):
     alerts_kept_days: int = Field(
         90, ge=1, description="How long an alert is kept after its level recovered, and a mail after it was sent."
     )
+    cache_url: str = Field(
+        "",
+        description="Redis for cached reads: an instance of its own with eviction, or else a database of its own. "
+        "Default: another database of REDIS_URL's server; behind Sentinel none, and reads go to PostgreSQL.",
+    )
+    cache_timeout_ms: int = Field(
+        200, ge=10, le=10_000, description="How long the cache may take to answer before PostgreSQL is read instead."
+    )
+    cache_seconds: int = Field(
+        300, ge=1, le=86_400, description="How long a product or category is kept at most, whatever events say."
+    )
+    cache_availability_seconds: int = Field(60, ge=1, le=3_600, description="The same for the availability of a sku.")
+    cache_negative_seconds: int = Field(30, ge=1, le=3_600, description="The same for what there is not.")
     flower_user: str = Field("ordermill", min_length=1, description="Flower's user for basic auth.")
     flower_password: str | None = Field(None, description="Flower's password; made anew at each start when not given.")
     flower_port: int = Field(5555, ge=0, le=65_535, description="Flower's port on loopback.")
+
+    @field_validator("cache_url")
+    @classmethod
+    def _is_a_cache(cls, value: str) -> str:
+        if value and not value.startswith(CACHE_SCHEMES):
+            raise ValueError(f"an address starts with one of {', '.join(CACHE_SCHEMES)}")
+        try:
+            _read_url(value or "redis://")
+        except ValueError as error:
+            raise ValueError(f"{error}: write it as redis://:password@host:6379/1") from None
+        return value
 
     @field_validator("database_url", "maintenance_url", "redis_url", "broker_url")
     @classmethod
@@ -224,6 +253,11 @@ class Settings(BaseSettings):
     def _agree(self) -> "Settings":
         if not self.broker_url:
             self.broker_url = self.redis_url
+        if self.cache_url and same_database(self.cache_url, self.broker_url):
+            raise ValueError(
+                "ORDERMILL_CACHE_URL is the broker's database: give the cache another one, or better an instance of "
+                "its own with eviction"
+            )
         if self.lock_timeout_ms >= self.statement_timeout_ms:
             raise ValueError("ORDERMILL_LOCK_TIMEOUT_MS must be below ORDERMILL_STATEMENT_TIMEOUT_MS")
         if self.claim_lease_seconds * 1000 <= self.statement_timeout_ms:
@@ -240,9 +274,53 @@ class Settings(BaseSettings):
         return tuple(ip_network(each) for each in filter(None, map(str.strip, self.webhooks_allow.split(","))))
 
     @property
+    def cache_address(self) -> str:
+        """Where cached reads are kept: the given address, else a database of REDIS_URL's server that is neither for
+        results nor for the broker; empty where neither can be said."""
+        if self.cache_url:
+            return self.cache_url
+        results = self.redis_url.replace("redis+socket://", "unix://")
+        if not results.startswith(CACHE_SCHEMES):
+            return ""
+        number = database_of(results)
+        for step in range(1, 16):
+            address = at_database(results, (number + step) % 16)
+            if not same_database(address, self.broker_url):
+                return address
+        return ""
+
+    @property
     def orders_patience(self) -> float:
         """Seconds that an orders worker tries again in place: a message is back in its queue before others take it."""
         return min(self.retry_slow_seconds, max(0.5, self.visibility_timeout - self.statement_timeout_ms / 1000 - 1))
+
+
+def _read_url(url: str) -> dict[str, Any]:
+    return dict(parse_url(url))  # type: ignore[no-untyped-call]
+
+
+def database_of(url: str) -> int:
+    """The logical database that an address of Redis names; 0 where it names none."""
+    return int(_read_url(url).get("db", 0))
+
+
+def at_database(url: str, number: int) -> str:
+    """The same server's logical database of this number."""
+    parts = urlsplit(url)
+    others = [each for each in parts.query.split("&") if each and not each.startswith("db=")]
+    if parts.scheme == "unix":
+        return f"unix://{parts.netloc}{parts.path}?{'&'.join([*others, f'db={number}'])}"
+    return urlunsplit(parts._replace(path=f"/{number}", query="&".join(others)))
+
+
+def same_database(url: str, other: str) -> bool:
+    """Whether two addresses of Redis name one database, whatever the login."""
+    other = other.replace("redis+socket://", "unix://")
+    if not other.startswith(CACHE_SCHEMES):
+        return False
+    ours, theirs = _read_url(url), _read_url(other)
+    defaults = {"host": "localhost", "port": 6379, "path": None, "db": 0}
+    return all(ours.get(name, default) == theirs.get(name, default) for name, default in defaults.items())
 
 
 def unusable(error: ValidationError) -> str:

@@ -77,3 +77,7 @@ api.webhook_targets(), api.claim_deliveries(integer[], integer[], integer, doubl
 api.record_deliveries(jsonb, integer, double precision, double precision, integer), api.advance_replays(integer),
 api.deliveries_late(interval)
 TO ordermill_worker;
+-- What a shop window shows, and its cache.
+GRANT EXECUTE ON FUNCTION api.read_products(text[]), api.read_availability(text[]), api.read_categories(text[])
+TO ordermill_app, ordermill_worker, ordermill_reader;
+GRANT EXECUTE ON FUNCTION api.ordered_skus(uuid[]), api.best_sellers(interval, integer) TO ordermill_worker;
