@@ -9,6 +9,7 @@ from celery import Task
 from celery.exceptions import Reject
 from celery.utils.log import get_task_logger
 
+from workers import metrics
 from workers.database import call, call_one, holdable
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
 from workers.settings import get_settings
@@ -48,7 +49,7 @@ class CommandTask(Task):
 
         A redelivered message may have killed its worker. Its attempts are counted, so that it does not do so for ever.
         """
-        attempts = 0
+        attempts, started = 0, time.monotonic()
         try:
             take_back()
             if (self.request.delivery_info or {}).get("redelivered"):
@@ -74,8 +75,11 @@ class CommandTask(Task):
                 log.exception("%s %s failed, and cannot be kept now", self.name, self.request.id)
                 raise self.back_to_the_queue(second) from None
             self.forget(attempts, all_of_them=True)
+            metrics.failed(self.name)
             raise
         self.forget(attempts, all_of_them=True)
+        answers = result if isinstance(result, list) else [result]
+        metrics.answered(self.name, answers, time.monotonic() - started)
         return result
 
     def message_name(self) -> str:
@@ -112,6 +116,7 @@ class CommandTask(Task):
     def back_to_the_queue(self, error: Exception) -> Reject:
         """What to raise so that the message is not lost: the broker has it again."""
         log.warning("%s %s goes back to the queue: %s", self.name, self.request.id, error)
+        metrics.returned(self.name)
         if isinstance(error, OutageError | FaultError):
             self.stopped_by = error
         return Reject(error, requeue=True)
