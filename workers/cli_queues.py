@@ -116,7 +116,7 @@ def _wait(client: Any, queue: str, *, consumed: bool) -> None:
         if bool(consumers) == consumed:
             print(f"consumed by {', '.join(consumers)}" if consumed else "no worker consumes it now")
             return
-        if time.monotonic() > deadline:
+        if not living or time.monotonic() > deadline:
             print(
                 "no worker consumes it: start one, or see `ordermill status`"
                 if consumed
