@@ -109,30 +109,36 @@ class Consumer(CelerysConsumer):
 
     def _report(self) -> None:
         """Says that it lives, and heeds which queues are paused; raises where Redis is away."""
-        facts = {
+        try:
+            with self._redis() as client:
+                while self._obey(queues.report(client, self.hostname, self._facts())):
+                    pass  # and says so
+        except ResponseError as error:
+            log.error("which queues are paused cannot be read: %s", error)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
             "queues": sorted(queue.name for queue in self.task_consumer.queues),
             "processes": self.pool.num_processes if self.pool else 1,
             "waits_for_database": self.paused,
         }
-        try:
-            with self._redis() as client:
-                self._obey(queues.report(client, self.hostname, facts))
-        except ResponseError as error:
-            log.error("which queues are paused cannot be read: %s", error)
 
     def _report_again(self) -> None:
         # Celery itself notices that the connection is lost, and connects anew.
         with contextlib.suppress(OSError, RedisError):
             self._report()
 
-    def _obey(self, paused: set[str]) -> None:
-        """Gives up the queues that are paused, and takes back those that no longer are, but no others."""
-        for queue in paused & {each.name for each in self.task_consumer.queues}:
+    def _obey(self, paused: set[str]) -> bool:
+        """Gives up the queues that are paused, and takes back those that no longer are, but no others; whether any."""
+        given_up = paused & {each.name for each in self.task_consumer.queues}
+        for queue in given_up:
             self.held |= {queue}
             self.cancel_task_queue(queue)
-        for queue in self.held - paused if not self.paused else ():
+        taken_back = frozenset() if self.paused else self.held - paused
+        for queue in taken_back:
             self.held -= {queue}
             self.add_task_queue(queue)
+        return bool(given_up or taken_back)
 
     def _touch(self) -> None:
         """Keeps what waits here for its time from being taken for a dead worker's; kombu does so while it consumes."""

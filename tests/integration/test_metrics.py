@@ -54,12 +54,8 @@ def decided(mill: Mill, status: str) -> int:
 
 def test_the_counts_of_two_orders_workers_and_a_prefork_worker_add_up(mill: Mill, scrape: Scrape) -> None:
     place(mill, good=150, bad=30)
-    adjusted = [
-        mill.call(
-            "inventory.adjust", {"sku": "COUNTED", "location": "E1", "quantity": 1, "reason": "count"}, queue=None
-        )
-        for _ in range(6)
-    ]
+    one_more = {"sku": "COUNTED", "location": "E1", "quantity": 1, "reason": "count"}
+    adjusted = [mill.call("inventory.adjust", one_more, queue=None) for _ in range(6)]
 
     seen = samples(scrape.text())
 
