@@ -126,7 +126,8 @@ class Consumer(CelerysConsumer):
     def _report_again(self) -> None:
         # Celery itself notices that the connection is lost, and connects anew.
         with contextlib.suppress(OSError, RedisError):
-            self._report()
+            if self.task_consumer:
+                self._report()
 
     def _obey(self, paused: set[str]) -> bool:
         """Gives up the queues that are paused, and takes back those that no longer are, but no others; whether any."""

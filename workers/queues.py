@@ -26,7 +26,7 @@ redis.pcall('HSET', KEYS[1], ARGV[1], redis.call('TIME')[1] .. ' ' .. ARGV[2])
 return paused"""
 # A message does not say when it was sent. So the newest one is remembered with the time, and as long as it is found in
 # its list again, the oldest one is at least as old. Looked for in so many elements at either end, so that this is quick
-# however deep the queue: 20,000 of 1 kB took under 3 ms.
+# however deep the queue. Measured in November 2026, 200,000 messages of 1 kB: 4 to 10 ms.
 LOOK = """
 local time, found = redis.call('TIME'), {}
 local now = time[1] + time[2] / 1000000

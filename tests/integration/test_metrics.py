@@ -119,6 +119,15 @@ def test_a_job_is_counted_by_how_it_ended_and_shown_with_its_slot(mill: Mill, sc
     assert scrape.value("ordermill_job_seconds_count", job="maintenance.ensure_partitions") == 1
 
 
+def test_a_file_that_a_full_disk_cut_short_costs_only_itself(mill: Mill, scrape: Scrape) -> None:
+    before = scrape.value("ordermill_requests_total")
+    broken = {"counter_997.db": b"", "counter_998.db": b"\xff\xff\xff\x7f", "histogram_999.db": b"\x10\x27\x00\x00" * 9}
+    for name, content in broken.items():
+        (form_of(mill.folder / "metrics") / name).write_bytes(content)
+
+    assert scrape.value("ordermill_requests_total") == before > 0
+
+
 def test_a_worker_without_the_setting_counts_nothing_and_imports_nothing_for_it(tmp_path: Path) -> None:
     code = "import sys, workers.app, workers.metrics as m; m.begin(None); m.retried(OSError()); print(m._kept)"
     done = subprocess.run(

@@ -95,6 +95,17 @@ def test_a_prefork_worker_pauses_one_of_its_queues_and_serves_the_others(mill: M
     assert node_of(worker) not in {each["worker"] for each in queues.workers(mill.broker)}
 
 
+def test_a_worker_that_cannot_read_which_queues_are_paused_works_and_says_so(mill: Mill) -> None:
+    mill.living(0)
+    mill.broker.set(queues.PAUSED, "no set")
+    [worker] = mill.living(1)
+    mill.shop.stock("UNREADABLE", "E1", 1)
+
+    assert mill.call("orders.place", order(None, ("UNREADABLE", 1)))["status"] == "placed"
+    assert "which queues are paused cannot be read: WRONGTYPE" in worker.log.read_text()
+    mill.broker.delete(queues.PAUSED)
+
+
 def test_a_pause_that_no_worker_heeds_is_told_and_twice_is_harmless(stopped: Mill) -> None:
     assert "views is paused" in said(stopped, "pause", "views")
     assert "views was paused already" in said(stopped, "pause", "views")
