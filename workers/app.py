@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 import workers.solo  # noqa: F401  # -P solo is ours
 from beat_schedule import BEAT_SCHEDULE
+from workers import metrics
 from workers.database import forget
 from workers.errors import SetupError
 from workers.flower import prepare_flower
@@ -185,6 +186,15 @@ def named(options: Any, option: str) -> set[str]:
     """The queues that an option of the command line names."""
     queues = (options or {}).get(option) or []
     return {name.strip() for name in (queues.split(",") if isinstance(queues, str) else queues)} - {""}
+
+
+@celeryd_init.connect(weak=False)
+def _count(**_: Any) -> None:
+    """A worker counts what it does, where it is told a folder for that; no other process does."""
+    try:
+        metrics.begin(get_settings().metrics_dir)
+    except OSError as error:
+        sys.exit(f"ordermill: ORDERMILL_METRICS_DIR cannot be used: {error}")
 
 
 @worker_init.connect(weak=False)

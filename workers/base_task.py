@@ -9,6 +9,7 @@ from celery import Task
 from celery.exceptions import Reject
 from celery.utils.log import get_task_logger
 
+from workers import metrics
 from workers.database import call, call_one, holdable
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
 from workers.logs import about_outcome, about_request
@@ -59,7 +60,7 @@ class CommandTask(Task):
 
     def attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One attempt at the message, for its result; raises `Reject` for what goes back to the queue."""
-        attempts = 0
+        attempts, started = 0, time.monotonic()
         try:
             take_back()
             if (self.request.delivery_info or {}).get("redelivered"):
@@ -85,8 +86,11 @@ class CommandTask(Task):
                 log.exception("%s %s failed, and cannot be kept now", self.name, self.request.id)
                 raise self.back_to_the_queue(second) from None
             self.forget(attempts, all_of_them=True)
+            metrics.failed(self.name)
             raise
         self.forget(attempts, all_of_them=True)
+        answers = result if isinstance(result, list) else [result]
+        metrics.answered(self.name, answers, time.monotonic() - started)
         return result
 
     def message_name(self) -> str:
@@ -123,6 +127,7 @@ class CommandTask(Task):
     def back_to_the_queue(self, error: Exception) -> Reject:
         """What to raise so that the message is not lost: the broker has it again."""
         log.warning("%s %s goes back to the queue: %s", self.name, self.request.id, error)
+        metrics.returned(self.name)
         if isinstance(error, OutageError | FaultError):
             self.stopped_by = error
         return Reject(error, requeue=True)

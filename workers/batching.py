@@ -21,6 +21,7 @@ from celery.worker.state import task_ready, task_reserved
 from celery.worker.strategy import default
 from redis.exceptions import RedisError
 
+from workers import metrics
 from workers.base_task import CommandTask
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
 from workers.logs import about_batch, log_outcomes
@@ -164,6 +165,7 @@ class Batch:
             self.give_back(requests, error, died=error.midway)
         except TransientError as error:
             log.warning("%d messages of %s go back to the queue: %s", len(requests), self.task.name, error)
+            metrics.returned(self.task.name, len(requests))
             for request in requests:
                 task_ready(request)
                 request.message.channel.qos.put_last(request.message.delivery_tag)
@@ -186,6 +188,7 @@ class Batch:
 
     def give_back(self, requests: list[Any], error: DatabaseError, died: bool = False) -> None:
         """Puts these back in front of their queue, and stops fetching until the database answers."""
+        metrics.returned(self.task.name, len(requests))
         for request in requests:
             task_ready(request)
         if requests:
@@ -195,6 +198,7 @@ class Batch:
 
     def finish(self, requests: list[Any], results: list[Any], runtime: float) -> None:
         """Stores the results that are wanted, acknowledges, and tells who watches."""
+        metrics.answered(self.task.name, results, runtime, batch=True)
         self.store([(request, result) for request, result in zip(requests, results, strict=True)])
         listened = signals.task_success.receivers
         for request, result in zip(requests, results, strict=True):

@@ -5,7 +5,7 @@ Each call is one routine in one transaction (autocommit: one round trip), retrie
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from workers import metrics
 from workers.errors import DatabaseError, FaultError, OutageError
 from workers.retry import CHECK_VIOLATION, classify, retrying
 from workers.settings import Settings, get_settings
@@ -89,7 +90,27 @@ def build_engine(settings: Settings) -> Engine:
         )
         driver.autocommit = before
 
+    _watch_pool(made)
     return made
+
+
+def _watch_pool(made: Engine) -> None:
+    """Has the pool's state counted: what each event says of one connection, for the pool's own sums lag behind."""
+    states: dict[int, str] = {}
+
+    def becomes(state: str | None) -> Callable[..., None]:
+        def note(driver: object, *_: object) -> None:
+            states.pop(id(driver), None)
+            if state:
+                states[id(driver)] = state
+            metrics.pool_is(states.values())
+
+        return note
+
+    for moment, state in (("connect", "idle"), ("checkout", "in_use"), ("checkin", "idle"), ("detach", "detached")):
+        event.listen(made, moment, becomes(state))
+    for moment in ("close", "close_detached"):
+        event.listen(made, moment, becomes(None))
 
 
 @lru_cache(maxsize=1)

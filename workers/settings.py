@@ -202,6 +202,11 @@ class Settings(BaseSettings):
     flower_user: str = Field("ordermill", min_length=1, description="Flower's user for basic auth.")
     flower_password: str | None = Field(None, description="Flower's password; made anew at each start when not given.")
     flower_port: int = Field(5555, ge=0, le=65_535, description="Flower's port on loopback.")
+    metrics_dir: Path | None = Field(
+        None,
+        description="A folder where this host's workers keep counts for `ordermill metrics`; none: nothing is counted.",
+    )
+    metrics_port: int = Field(9540, ge=0, le=65_535, description="The port of `ordermill metrics` on loopback.")
 
     @field_validator("cache_url")
     @classmethod
