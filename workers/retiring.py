@@ -89,7 +89,7 @@ def retire_due(settings: Settings, months: list[dict[str, Any]]) -> dict[str, An
 def retire_all(
     session: Session, folder: Path, report: Report = lambda _: None
 ) -> tuple[list[date], dict[str, list[str]]]:
-    """Retires the months that are due, the oldest first, as long as nothing keeps one; gives them, and why others stay."""
+    """Retires the months that are due and that nothing keeps, the oldest first; gives them, and why others stay."""
     retired: list[date] = []
     while True:
         months = session.execute("SELECT month, reasons FROM api.months_to_retire()").fetchall()
@@ -121,7 +121,9 @@ def retire(session: Session, folder: Path, month: date, report: Report = lambda 
             report(f"archived {part}")
         _patiently(lambda table=table: session.execute("SELECT shop.drop_archived(%s, %s)", (table, month)))  # type: ignore[misc]
         report(f"dropped {part}")
-    session.execute("SELECT shop.finish_retiring(%s)", (month,))
+    [(finished,)] = session.execute("SELECT shop.finish_retiring(%s)", (month,)).fetchall()
+    if not finished:
+        raise OrdermillError(f"{month:%Y-%m} still has partitions: look for who made them anew")
 
 
 def archive_part(session: Session, month: date, table: str, part: str, file: Path) -> None:
