@@ -57,7 +57,7 @@ def _translated() -> Iterator[None]:
 
 
 def archive_folder(settings: Settings) -> Path:
-    """Where archives are; raises SetupError when nobody said, or nothing can be written there."""
+    """Where archives are; raises SetupError when nobody said, nothing can be written there, or DuckDB is missing."""
     if settings.archive_dir is None:
         raise SetupError("nothing is dropped without an archive: set ORDERMILL_ARCHIVE_DIR to a folder that is kept")
     try:
@@ -67,6 +67,7 @@ def archive_folder(settings: Settings) -> Path:
         trial.unlink()
     except OSError as error:
         raise SetupError(f"ORDERMILL_ARCHIVE_DIR: {error}") from None
+    archive.duck().close()
     return settings.archive_dir.absolute()
 
 
@@ -78,7 +79,6 @@ def retire_due(settings: Settings, months: list[dict[str, Any]]) -> dict[str, An
         return {"retired": [], "waiting": waiting}
     try:
         folder = archive_folder(settings)
-        archive.duck().close()
         with owner_session(settings) as session:
             retired, waiting = retire_all(session, folder)
     except SetupError as error:

@@ -354,6 +354,23 @@ def test_a_partition_that_is_not_its_archive_to_the_value_is_not_dropped(
         assert "is not there" in str(retiring.check(session, tmp_path, "orders", month))
 
 
+def test_an_archive_from_before_a_column_was_added_is_restored_with_its_default(
+    shop: Shop, database_url: str, tmp_path: Path
+) -> None:
+    month = history(shop)
+    part = f"orders{month:_%Y_%m}"
+    with owner(database_url) as session:
+        before = rows(session, part)
+        retiring.retire(session, tmp_path, month)
+        session.execute("ALTER TABLE shop.orders ADD COLUMN note text DEFAULT 'none'")
+
+        retiring.restore(session, tmp_path, "orders", month, attach=True)
+
+        assert rows(session, part) == [(*row, "none") for row in before]
+    assert attached(shop, month) == 1
+    assert shop.verify() == []
+
+
 def test_a_column_of_an_unknown_type_is_om052_and_leaves_no_file(shop: Shop, database_url: str, tmp_path: Path) -> None:
     with owner(database_url) as session:
         session.execute("CREATE TABLE shop.odd (id uuid, span interval)")
