@@ -74,9 +74,45 @@ _EVENT = (
     "INSERT INTO shop.events (position, id, stream, kind, payload, created_at)"
     " SELECT {position}, {id}, stream, kind, payload, created_at FROM shop.events LIMIT 1"
 )
+_ALERT = (
+    "INSERT INTO shop.alerts ({id}variant_id, location_id, level, state, resolved_at, recovered_at)"
+    " OVERRIDING SYSTEM VALUE SELECT {id}{variant}, {location}, level, 'resolved', now(), now()"
+    " FROM shop.alerts LIMIT 1"
+)
+_RECIPIENT = "INSERT INTO shop.alert_recipients (address, min_escalation, pool_id, category_id) VALUES ({})"
 _COUNTED = "INSERT INTO shop.message_attempts (message, attempts) VALUES ({message}, {attempts})"
 _JOB = "INSERT INTO shop.job_runs (job, slot, state, leased_until, finished_at) VALUES ({job}, {slot}, {rest})"
 
+_ENDPOINT = (
+    "INSERT INTO shop.webhook_endpoints (name, url, kinds, secret, timeout_ms) SELECT {name}, {url}, {kinds}, {secret},"
+    " {timeout} FROM shop.webhook_endpoints"
+)
+
+
+def _endpoint(**changes: str) -> str:
+    values = {"name": "'other'", "url": "url", "kinds": "kinds", "secret": "secret", "timeout": "timeout_ms"} | changes
+    return _ENDPOINT.format(**values)
+
+
+WEBHOOKS = {
+    "webhook_endpoints_pkey": _again("webhook_endpoints", "name, url, kinds, secret", "'other', url, kinds, secret"),
+    "endpoint_name_is_unique": _endpoint(name="name"),
+    "endpoint_name_is_readable": _endpoint(name="'No name'"),
+    "endpoint_url_is_plain": _endpoint(url="'https://user:word@hooks.example/'"),
+    "endpoint_wants_something": _endpoint(kinds="'{}'"),
+    "secret_has_32_bytes": _endpoint(secret="'whsec_short'"),
+    "endpoint_timeout_in_range": _endpoint(timeout="0"),
+    "previous_secret_runs_out": "UPDATE shop.webhook_endpoints SET previous_secret = secret",
+    "a_disabled_endpoint_says_why": "UPDATE shop.webhook_endpoints SET disabled_at = now()",
+    "failures_not_negative": "UPDATE shop.webhook_endpoints SET failures = -1",
+    "a_replay_has_an_end": "UPDATE shop.webhook_endpoints SET replay_position = 1",
+    "webhook_deliveries_pkey": "INSERT INTO shop.webhook_deliveries SELECT * FROM shop.webhook_deliveries LIMIT 1",
+    "delivery_has_an_endpoint": "UPDATE shop.webhook_deliveries SET endpoint_id = 0",
+    "delivery_attempts_not_negative": "UPDATE shop.webhook_deliveries SET attempts = -1",
+    "only_an_ended_delivery_is_dead": "UPDATE shop.webhook_deliveries SET letter_id = gen_random_uuid()",
+    "delivery_streams_pkey": "INSERT INTO shop.delivery_streams SELECT * FROM shop.delivery_streams LIMIT 1",
+    "stream_has_an_endpoint": "UPDATE shop.delivery_streams SET endpoint_id = 0",
+}
 CATALOG = {
     "currencies_pkey": "INSERT INTO shop.currencies VALUES ('USD', 2)",
     "currency_code_is_iso_4217": "INSERT INTO shop.currencies VALUES ('usd', 2)",
@@ -246,7 +282,54 @@ UPKEEP = {
     "severity_is_known": _FINDING.format(object="'other'", severity="'fatal'"),
     "table_sizes_pkey": _SIZE,
 }
-REFUSED = CATALOG | STOCK | REQUESTS | ORDERS | UPKEEP
+_REFRESH = "INSERT INTO shop.view_refreshes (id, view, started_at, ms, rows, error) VALUES ({values})"
+_FRESHNESS = (
+    "INSERT INTO shop.view_freshness (view, turn, max_staleness, deadline)"
+    " VALUES ({view}, {turn}, interval '1 min', interval '1 min')"
+)
+VIEWS = {
+    "view_freshness_pkey": _FRESHNESS.format(view="'sales_by_day'", turn="99"),
+    "views_have_different_turns": _FRESHNESS.format(view="'x'", turn="1"),
+    "view_is_built_from_a_known_one": "UPDATE shop.view_freshness SET built_from = 'x' WHERE view = 'sales_by_day'",
+    "view_is_not_built_from_itself": "UPDATE shop.view_freshness SET built_from = view",
+    "freshness_in_range": "UPDATE shop.view_freshness SET max_staleness = '0 s'",
+    "deadline_in_range": "UPDATE shop.view_freshness SET deadline = '1 hour'",
+    "history_in_range": "UPDATE shop.view_freshness SET history = '1 hour'",
+    "view_states_pkey": "INSERT INTO shop.view_states (view) VALUES ('sales_by_day')",
+    "state_is_of_a_known_view": "INSERT INTO shop.view_states (view) VALUES ('x')",
+    "failures_not_negative": "UPDATE shop.view_states SET failures = -1",
+    "only_a_failure_is_retried": "UPDATE shop.view_states SET failures = 1",
+    "data_has_its_window": "UPDATE shop.view_states SET refreshed_at = now(), from_id = NULL, from_at = now()",
+    "view_refreshes_pkey": "INSERT INTO shop.view_refreshes SELECT * FROM shop.view_refreshes",
+    "refresh_is_of_a_known_view": _REFRESH.format(values=f"{SOME_ID}, 'x', now(), 1, 1, NULL"),
+    "refresh_took_time": _REFRESH.format(values=f"{SOME_ID}, 'sales_by_day', now(), -1, 1, NULL"),
+    "a_refresh_has_rows_or_an_error": _REFRESH.format(values=f"{SOME_ID}, 'sales_by_day', now(), 1, NULL, NULL"),
+}
+ALERTS = {
+    "alerts_pkey": _ALERT.format(id="id, ", variant="variant_id", location="location_id"),
+    "alert_has_a_variant": _ALERT.format(id="", variant="0", location="location_id"),
+    "alert_has_a_location": _ALERT.format(id="", variant="variant_id", location="0"),
+    "alert_level_is_known": "UPDATE shop.alerts SET level = 'high'",
+    "alert_state_is_known": "UPDATE shop.alerts SET state = 'lost'",
+    "escalation_in_range": "UPDATE shop.alerts SET escalation = 3",
+    "a_resolved_alert_has_its_time": "UPDATE shop.alerts SET state = 'resolved'",
+    "only_a_resolved_alert_has_recovered": "UPDATE shop.alerts SET recovered_at = now()",
+    "alert_recipients_pkey": _again("alert_recipients", "address", "'b@x.example'"),
+    "recipient_is_listed_once": _RECIPIENT.format("'a@x.example', 1, NULL, NULL"),
+    "recipient_can_be_mailed": _RECIPIENT.format("E'b@x.example\\nBcc: c@x.example', 0, NULL, NULL"),
+    "min_escalation_in_range": _RECIPIENT.format("'b@x.example', 3, NULL, NULL"),
+    "recipient_has_a_known_pool": _RECIPIENT.format("'b@x.example', 0, 0, NULL"),
+    "recipient_has_a_known_category": _RECIPIENT.format("'b@x.example', 0, NULL, 0"),
+    "alert_notices_pkey": "INSERT INTO shop.alert_notices (id, address, alert_ids)"
+    " SELECT id, 'b@x.example', alert_ids FROM shop.alert_notices LIMIT 1",
+    "notice_is_about_something": "UPDATE shop.alert_notices SET alert_ids = '{}'",
+    "notice_attempts_not_negative": "UPDATE shop.alert_notices SET attempts = -1",
+    "a_sent_notice_is_not_leased": "UPDATE shop.alert_notices SET sent_at = now(), leased_until = now()",
+}
+
+
+
+REFUSED = WEBHOOKS | CATALOG | STOCK | REQUESTS | ORDERS | UPKEEP | VIEWS | ALERTS
 
 EXEMPT = {
     "order_has_one_currency": "the target of line_has_its_order_and_currency; orders_pkey is narrower",

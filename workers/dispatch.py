@@ -13,6 +13,7 @@ from typing import Any
 from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
+from workers import cache_events
 from workers.database import call, call_one, session
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.settings import Settings
@@ -32,7 +33,7 @@ REST = 1.0  # seconds that a consumer is left alone after an outage of its own
 QUERY_CANCELED = "57014"
 
 Handler = Callable[[list[dict[str, Any]]], None]
-HANDLERS: dict[str, Handler] = {}
+HANDLERS: dict[str, Handler] = {"cache": cache_events.handle}
 # What leaves work due for another task, which beat would start only at its next tick.
 FOLLOWED: dict[str, str] = {}
 

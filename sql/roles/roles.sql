@@ -22,7 +22,8 @@ BEGIN
             END;
         END IF;
     END LOOP;
-    EXECUTE format('GRANT CONNECT, CREATE ON DATABASE %I TO ordermill_owner', current_database());
+    -- TEMPORARY: REFRESH … CONCURRENTLY compares by a temporary table, and some take that right from PUBLIC.
+    EXECUTE format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO ordermill_owner', current_database());
     -- What the reports read of other sessions and statements. Where this login may not give it, they say what is missing.
     BEGIN
         GRANT pg_read_all_stats TO ordermill_owner;

@@ -48,6 +48,8 @@ COMMANDS = (
     ".venv/bin/ordermill events tail --last 20",
     ".venv/bin/ordermill events tail --kind 'order.*' --json",
     ".venv/bin/ordermill events consumers",
+    ".venv/bin/ordermill webhooks list",
+    ".venv/bin/ordermill webhooks list --json",
     ".venv/bin/ordermill events replay alerts --from 1 --yes",
     ".venv/bin/ordermill jobs",
     ".venv/bin/ordermill report slow",
@@ -60,6 +62,7 @@ COMMANDS = (
     'curl --fail --user "ordermill:$ORDERMILL_FLOWER_PASSWORD" http://127.0.0.1:5555/api/tasks?limit=10',
     "make help",
 )
+RETIRING = "tests/integration/test_retiring.py::test_the_command_lists_retires_checks_and_restores"
 # Too long for a test, or a test of its own: where it is run.
 RETIRING = "tests/integration/test_retiring.py::test_the_command_lists_retires_checks_and_restores"
 ELSEWHERE = {
