@@ -110,20 +110,20 @@ def run_archive(
     month: Annotated[str | None, typer.Argument(metavar="[MONTH]", help="Such as 2025-01; default: all due.")] = None,
 ) -> None:
     """Retire a month that is due, or all that are: detach its partitions, archive them, read back, drop."""
-    from workers.retiring import archive_folder, owner_session, retire
+    from workers.retiring import archive_folder, owner_session, retire, retire_all
 
     settings = located_settings("database_url")
     folder = archive_folder(settings)
     with owner_session(settings) as session:
-        due = session.execute("SELECT month, reasons FROM api.months_to_retire()").fetchall()
-        for late, reasons in due if month is None else []:
-            if reasons:
-                _wrapped(f"{late:%Y-%m} stays: {'; '.join(reasons)}", "")
-        for each in [_month(month)] if month else [late for late, reasons in due if not reasons]:
-            retire(session, folder, each, lambda step: print(step, flush=True))
-            print(f"{each:%Y-%m} is retired")
-        if not month and not due:
-            print("no month is due")
+        if month:
+            retire(session, folder, _month(month), _say)
+            print(f"{month} is retired")
+            return
+        retired, waiting = retire_all(session, folder, _say)
+    for late, reasons in waiting.items():
+        _wrapped(f"{late} stays: {'; '.join(reasons)}", "")
+    if not retired and not waiting:
+        print("no month is due")
 
 
 @archives.command("verify")
@@ -165,6 +165,10 @@ def restore_archive(
         for each in [name for name in order if name in kept] if table == "all" else [table]:
             name, rows = restore(session, folder, each, _month(month), attach=attach)
             print(f"{name}: {rows:,} rows, as they were archived")
+
+
+def _say(step: str) -> None:
+    print(step, flush=True)
 
 
 def _month(text: str) -> date:

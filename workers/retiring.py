@@ -57,7 +57,7 @@ def _translated() -> Iterator[None]:
 
 
 def archive_folder(settings: Settings) -> Path:
-    """Where archives are; raises SetupError when nobody said, or nothing can be written there."""
+    """Where archives are; raises SetupError when nobody said, nothing can be written there, or DuckDB is missing."""
     if settings.archive_dir is None:
         raise SetupError("nothing is dropped without an archive: set ORDERMILL_ARCHIVE_DIR to a folder that is kept")
     try:
@@ -67,26 +67,38 @@ def archive_folder(settings: Settings) -> Path:
         trial.unlink()
     except OSError as error:
         raise SetupError(f"ORDERMILL_ARCHIVE_DIR: {error}") from None
+    archive.duck().close()
     return settings.archive_dir.absolute()
 
 
 def retire_due(settings: Settings, months: list[dict[str, Any]]) -> dict[str, Any]:
     """Retires those of `api.months_to_retire` that nothing keeps; says why the others stay, and what is to be set."""
+    due = [f"{each['month']:%Y-%m}" for each in months if not each["reasons"]]
     waiting = {f"{each['month']:%Y-%m}": each["reasons"] for each in months if each["reasons"]}
-    due = [each["month"] for each in months if not each["reasons"]]
-    result: dict[str, Any] = {"retired": [], "waiting": waiting}
     if not due:
-        return result
+        return {"retired": [], "waiting": waiting}
     try:
         folder = archive_folder(settings)
-        archive.duck().close()
         with owner_session(settings) as session:
-            for month in due:
-                retire(session, folder, month)
-                result["retired"].append(f"{month:%Y-%m}")
+            retired, waiting = retire_all(session, folder)
     except SetupError as error:
-        result |= {"due": [f"{month:%Y-%m}" for month in due], "to_do": str(error)}
-    return result
+        return {"retired": [], "waiting": waiting, "due": due, "to_do": str(error)}
+    return {"retired": [f"{month:%Y-%m}" for month in retired], "waiting": waiting}
+
+
+def retire_all(
+    session: Session, folder: Path, report: Report = lambda _: None
+) -> tuple[list[date], dict[str, list[str]]]:
+    """Retires the months that are due and that nothing keeps, the oldest first; gives them, and why others stay."""
+    retired: list[date] = []
+    while True:
+        months = session.execute("SELECT month, reasons FROM api.months_to_retire()").fetchall()
+        free = [month for month, reasons in months if not reasons]
+        if not free:
+            return retired, {f"{month:%Y-%m}": reasons for month, reasons in months}
+        retire(session, folder, free[0], report)
+        report(f"{free[0]:%Y-%m} is retired")
+        retired.append(free[0])
 
 
 def retire(session: Session, folder: Path, month: date, report: Report = lambda _: None) -> None:
@@ -109,7 +121,9 @@ def retire(session: Session, folder: Path, month: date, report: Report = lambda 
             report(f"archived {part}")
         _patiently(lambda table=table: session.execute("SELECT shop.drop_archived(%s, %s)", (table, month)))  # type: ignore[misc]
         report(f"dropped {part}")
-    session.execute("SELECT shop.finish_retiring(%s)", (month,))
+    [(finished,)] = session.execute("SELECT shop.finish_retiring(%s)", (month,)).fetchall()
+    if not finished:
+        raise OrdermillError(f"{month:%Y-%m} still has partitions: look for who made them anew")
 
 
 def archive_part(session: Session, month: date, table: str, part: str, file: Path) -> None:

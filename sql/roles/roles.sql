@@ -35,7 +35,7 @@ BEGIN
             IF current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%' THEN
                 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
             END IF;
-        EXCEPTION WHEN insufficient_privilege OR undefined_file OR unique_violation OR duplicate_object THEN
+        EXCEPTION WHEN insufficient_privilege OR undefined_file OR feature_not_supported OR unique_violation OR duplicate_object THEN
             NULL;
         END;
     END IF;

@@ -104,6 +104,19 @@ def test_a_month_is_archived_and_dropped_and_comes_back_to_the_value(
     assert shop.verify() == []
 
 
+def test_all_due_months_are_retired_in_one_run_the_oldest_first(shop: Shop, database_url: str, tmp_path: Path) -> None:
+    for age in (18, 19):
+        make_month(shop.db, month_ago(shop.db, age))
+    month = history(shop)
+    settings = Settings(database_url=database_url, archive_dir=tmp_path)
+
+    result = retiring.retire_due(settings, shop.maps("SELECT * FROM api.months_to_retire()"))
+
+    assert result == {"retired": [f"{month_ago(shop.db, age):%Y-%m}" for age in (20, 19, 18)], "waiting": {}}
+    assert month == month_ago(shop.db, 20)
+    assert shop.value("SELECT count(*) FROM api.archives") == 3 * len(TABLES)
+
+
 def test_an_order_of_a_retired_month_that_was_finished_in_a_later_one_leaves_verify_clean_and_sharp(
     shop: Shop, database_url: str, tmp_path: Path
 ) -> None:
@@ -190,6 +203,19 @@ def test_a_month_with_unfinished_work_stays_and_says_why(scratch: Shop, reason: 
     assert scratch.count("retirements") == scratch.count("opening_balances") == 0
     due = scratch.maps("SELECT * FROM api.months_to_retire() WHERE month = %s", month)
     assert [words in " ".join(each["reasons"]) for each in due] == ([] if young else [True])
+
+
+def test_by_the_policy_at_most_24_months_are_attached_and_the_oldest_are_due_first(scratch: Shop) -> None:
+    for age in range(2, 20):
+        make_month(scratch.db, month_ago(scratch.db, age))
+
+    due = scratch.rows("SELECT month FROM api.months_to_retire()")
+
+    assert due == [month_ago(scratch.db, age) for age in (19, 18, 17)]
+    assert scratch.value("SELECT count(*) FROM shop.attached_months()") - len(due) == 16 + 1 + 6
+    assert scratch.rows("SELECT object FROM api.report('statistics')") == ["more than 24 months attached"]
+    assert scratch.rows("SELECT reasons FROM api.months_to_retire()") == [
+        [], [f"{due[0]:%Y-%m} comes first"], [f"{due[0]:%Y-%m} comes first"]]  # fmt: skip
 
 
 def test_without_a_folder_or_an_owner_nothing_is_touched_and_the_result_says_what_to_set(
@@ -326,6 +352,23 @@ def test_a_partition_that_is_not_its_archive_to_the_value_is_not_dropped(
         assert retiring.check(session, tmp_path, "orders", month) is None
         file.unlink()
         assert "is not there" in str(retiring.check(session, tmp_path, "orders", month))
+
+
+def test_an_archive_from_before_a_column_was_added_is_restored_with_its_default(
+    shop: Shop, database_url: str, tmp_path: Path
+) -> None:
+    month = history(shop)
+    part = f"orders{month:_%Y_%m}"
+    with owner(database_url) as session:
+        before = rows(session, part)
+        retiring.retire(session, tmp_path, month)
+        session.execute("ALTER TABLE shop.orders ADD COLUMN note text DEFAULT 'none'")
+
+        retiring.restore(session, tmp_path, "orders", month, attach=True)
+
+        assert rows(session, part) == [(*row, "none") for row in before]
+    assert attached(shop, month) == 1
+    assert shop.verify() == []
 
 
 def test_a_column_of_an_unknown_type_is_om052_and_leaves_no_file(shop: Shop, database_url: str, tmp_path: Path) -> None:
