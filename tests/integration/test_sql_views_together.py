@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.conftest import ROLES
-from tests.integration.test_sql_views import ALL, due
+from tests.market import ALL, due
 from tests.shop import Shop, order
 from tests.waiting import Step
 from workers.migrate import migrate

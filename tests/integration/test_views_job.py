@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.integration.test_sql_views import ALL
+from tests.market import ALL
 from tests.shop import Shop, order
 from tests.workers_fixtures import Mill, clean_environment, kill
 from workers.child import wait_until
