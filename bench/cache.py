@@ -3,8 +3,9 @@
     .venv/bin/python bench/cache.py                   # both; JSON on the last line
     .venv/bin/python bench/cache.py --pairs 7 --changes 500
 
-Uses DATABASE_URL (a scratch database is made there and dropped) and REDIS_URL, or the embedded servers. The dispatcher
-is a process of its own; the changes come while others place orders, 50 in a batch, as fast as `--orders` a second.
+Uses DATABASE_URL (a scratch database is made there and dropped) and REDIS_URL, which must be of this machine, or the
+embedded servers; CPU is read from /proc. The dispatcher is a process of its own; the changes come while others place
+orders, 50 in a batch, `--orders` of them a second.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,10 @@ import redis
 from psycopg.types.json import Jsonb
 from sqlalchemy import make_url
 
-from bench.measuring import machine, summary
+from bench.measuring import TICKS, machine, summary
 from bench.orders import CATALOG, Orders
 from workers.cache import Cache, key_of, load
-from workers.database import connect, forget
+from workers.database import connect, forget, session
 from workers.dispatch import dispatch
 from workers.embedded import Servers, erase
 from workers.migrate import migrate
@@ -51,32 +54,52 @@ def placer(url: str, rate: float, seconds: float) -> None:
             time.sleep(max(0.0, 50 / rate - (time.monotonic() - started)))
 
 
-def timed(work: Callable[[], Any]) -> float:
-    """Seconds of a block."""
-    started = time.perf_counter()
+@dataclass
+class Block:
+    """Seconds of so many reads, and CPU seconds of reader and servers together."""
+
+    seconds: float
+    cpu: float
+
+
+def cpu_of(pids: list[int]) -> float:
+    """CPU seconds so far of these processes, without their children."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / TICKS
+
+
+def timed(work: Callable[[], Any], pids: list[int]) -> Block:
+    """A block."""
+    started, before = time.perf_counter(), cpu_of(pids)
     for _ in range(READS):
         work()
-    return time.perf_counter() - started
+    return Block(time.perf_counter() - started, cpu_of(pids) - before)
 
 
-def ratio(uncached: Callable[[], Any], cached: Callable[[], Any], pairs: int) -> dict[str, Any]:
+def ratio(uncached: Callable[[], Any], cached: Callable[[], Any], pairs: int, pids: list[int]) -> dict[str, Any]:
     """Blocks A-B-B-A: how many times quicker the cached read is, and how long each takes."""
-    for work in (uncached, cached):
-        timed(work)
-    ratios, slow, quick, control = [], [], [], []
-    for pair in range(pairs):
-        order = (uncached, cached) if pair % 2 else (cached, uncached)
-        first = {work: timed(work) for work in order}
-        second = {work: timed(work) for work in reversed(order)}
-        ratios.append((first[uncached] + second[uncached]) / (first[cached] + second[cached]))
-        control.append(first[cached] / second[cached])
-        slow.append((first[uncached] + second[uncached]) / 2 / READS * 1e6)
-        quick.append((first[cached] + second[cached]) / 2 / READS * 1e6)
+    blocks: dict[str, list[Block]] = {"uncached": [], "cached": []}
+    works = {"uncached": uncached, "cached": cached}
+    ratios, control = [], []
+    for pair in range(-1, pairs):
+        order = list(works) if pair % 2 else list(reversed(works))
+        made = [(name, timed(works[name], pids)) for name in (*order, *reversed(order))]
+        if pair < 0:
+            continue  # until all is warm
+        both = {name: [block for each, block in made if each == name] for name in works}
+        seconds = {name: sum(block.seconds for block in each) for name, each in both.items()}
+        ratios.append(seconds["uncached"] / seconds["cached"])
+        control.append(both["cached"][0].seconds / both["cached"][1].seconds)
+        for name, each in both.items():
+            blocks[name] += each
+    cpu = {name: sum(block.cpu for block in each) / len(each) / READS * 1e6 for name, each in blocks.items()}
+    wall = {name: statistics.median(block.seconds for block in each) / READS * 1e6 for name, each in blocks.items()}
     return {
         "ratio": summary(ratios),
         "control": summary(control),
-        "uncached_us": round(statistics.median(slow)),
-        "cached_us": round(statistics.median(quick)),
+        "cpu_ratio": round(cpu["uncached"] / cpu["cached"], 2),
+        **{f"{name}_us": round(wall[name]) for name in works},
+        **{f"{name}_cpu_us": round(cpu[name]) for name in works},
         "pairs": pairs,
     }
 
@@ -149,14 +172,15 @@ def main() -> None:
         cache = Cache(get_settings())
         with redis.Redis.from_url(get_settings().cache_address) as client:
             client.delete(*(client.keys("ordermill:*") or ["-"]))
+            pids = [os.getpid(), client.info("server")["process_id"]]
+        with session() as connection:  # the pool has no other yet
+            pids.append(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
         for name, kind, names in (
             ("product", "product", ["tee"]),
             ("availability", "availability", ["S1"]),
             ("availability, 24 at once", "availability", [f"S{number}" for number in range(1, 25)]),
         ):
-            results[name] = ratio(
-                lambda k=kind, n=names: load(k, n), lambda k=kind, n=names: cache.read(k, n), asked.pairs
-            )
+            results[name] = ratio(partial(load, kind, names), partial(cache.read, kind, names), asked.pairs, pids)
             print(name, json.dumps(results[name]), flush=True)
         context = multiprocessing.get_context("spawn")
         seconds = 20 + asked.changes * 0.2
