@@ -83,6 +83,7 @@ class Deliverer:
         self.flying: dict[Future[None], tuple[int, list[Leased]]] = {}
         self.endpoints: dict[int, Endpoint] = {}
         self.told_at = -TOLD_SECONDS
+        self.replaying = False
         self.count: Counter[str] = Counter()
 
     def take(self, lock: tuple[int, int]) -> bool:
@@ -145,10 +146,12 @@ class Deliverer:
     def hear(self) -> None:
         """Hears, now and then, of endpoints that are new, changed or stopped, and goes on with replays."""
         now = time.monotonic()
-        if now - self.told_at < TOLD_SECONDS:
+        if now - self.told_at < TOLD_SECONDS and not self.replaying:
             return
         self.endpoints = {row["id"]: Endpoint(**row) for row in call("api.webhook_targets", on=self.connection)}
-        self.count["replayed"] += call_one("api.advance_replays", REPLAYED, on=self.connection)
+        replayed = call_one("api.advance_replays", REPLAYED, on=self.connection)
+        self.count["replayed"] += replayed
+        self.replaying = replayed > 0
         self.told_at = now
 
     def shares(self) -> dict[int, int]:
@@ -224,9 +227,9 @@ class Deliverer:
         )
         sent = Counter(bool(each["ok"]) for leased in results for each in leased.sent)
         self.count.update(delivered=sent[True], failed=sent[False], lost=len(results) - kept)
-        failing = {leased.endpoint_id for leased in results if leased.sent and not leased.sent[-1]["ok"]}
-        if failing:
-            self.told_at = min(self.told_at, time.monotonic() - TOLD_SECONDS)  # how many threads it may have now
+        well = {leased.endpoint_id: leased.sent[-1]["ok"] for leased in results if leased.sent}
+        if any(each.failing == well[each.id] for each in self.endpoints.values() if each.id in well):
+            self.told_at = -TOLD_SECONDS  # it may have more threads now, or fewer
 
 
 def retry_after(text: str | None) -> float | None:

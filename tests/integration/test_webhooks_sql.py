@@ -160,6 +160,8 @@ def test_a_rotated_secret_signs_beside_the_new_one_until_its_time_is_over(scratc
 
     scratch.db.execute("UPDATE shop.webhook_endpoints SET previous_until = now() - interval '1 s'")
     assert scratch.value("SELECT secrets FROM api.webhook_targets()") == [second]
+    scratch.value("SELECT api.prune_deliveries()")
+    assert scratch.value("SELECT previous_secret FROM shop.webhook_endpoints") is None
     with pytest.raises(psycopg.Error) as caught, scratch.db.transaction():
         scratch.value("SELECT api.rotate_webhook_secret('a', '31 days')")
     assert caught.value.sqlstate == "OM042"

@@ -14,7 +14,7 @@ BEGIN
         RETURN 0;
     END IF;
     v_events := next_events(v_endpoint.replay_position - 1, p_limit);
-    PERFORM again(v_endpoint.id, array_agg(e::events)) FROM unnest(v_events) AS e
+    PERFORM deliver_again(v_endpoint.id, array_agg(e::events)) FROM unnest(v_events) AS e
     WHERE e.position <= v_endpoint.replay_until AND wants_kind(v_endpoint.kinds, e.kind) HAVING count(*) > 0;
     v_next := coalesce(v_events[cardinality(v_events)].position, v_endpoint.replay_until) + 1;
     UPDATE webhook_endpoints

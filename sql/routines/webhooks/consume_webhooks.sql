@@ -12,6 +12,7 @@ BEGIN
         SELECT w.id, w.since_position, k.kind
         FROM (SELECT DISTINCT e.kind FROM unnest(p_events) AS e) AS k
         JOIN webhook_endpoints AS w ON wants_kind(w.kinds, k.kind)
+        FOR KEY SHARE OF w -- one that is being removed must not be what this fails for
     ), added AS (
         INSERT INTO webhook_deliveries (endpoint_id, position, event_id, stream)
         SELECT k.id, e.position, e.id, e.stream

@@ -13,9 +13,10 @@ BEGIN
     )
     DELETE FROM webhook_deliveries AS d USING old WHERE d.endpoint_id = old.endpoint_id AND d.position = old.position;
     GET DIAGNOSTICS v_pruned = ROW_COUNT;
+    UPDATE webhook_endpoints SET previous_secret = NULL, previous_until = NULL WHERE previous_until < now();
     RETURN v_pruned;
 END
 $$;
 
 COMMENT ON FUNCTION api.prune_deliveries(interval, integer) IS
-'Deletes deliveries that ended longer ago: one bounded batch; gives how many, 0 when done.';
+'Deletes deliveries that ended longer ago: one bounded batch; gives how many, 0 when done. Forgets secrets whose overlap is over, too.';

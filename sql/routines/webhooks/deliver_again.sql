@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION shop.again(p_endpoint_id integer, p_events shop.events[]) RETURNS void
+CREATE OR REPLACE FUNCTION shop.deliver_again(p_endpoint_id integer, p_events shop.events[]) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
@@ -16,5 +16,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.again(integer, shop.events[]) IS
+COMMENT ON FUNCTION shop.deliver_again(integer, shop.events[]) IS
 'Has events delivered to an endpoint again, whatever became of them, with a new budget of attempts.';
