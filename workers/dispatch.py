@@ -157,7 +157,8 @@ class Dispatcher:
 def dispatch(settings: Settings, seconds: float, *, until_empty: bool = False) -> dict[str, Any] | None:
     """Sequences and dispatches for so many seconds, or only until nothing waits; None when another dispatcher does.
 
-    Where that one stands still it goes on beside it. An outage or a broken deployment ends it: the next goes on from the cursors.
+    Where that one stands still it goes on beside it. An outage or a broken deployment ends it: the next goes on from
+    the cursors.
     """
     try:
         with session() as connection:

@@ -150,6 +150,7 @@ class Stack:
             "CELERY_BROKER_URL": self.broker_url,
             "ORDERMILL_HOME": str(self.home),
             "ORDERMILL_METRICS_DIR": str(self.counts),
+            "ORDERMILL_WEBHOOKS_ALLOW": self.settings.webhooks_allow,
         }
         self._saved_environment = {name: os.environ.get(name) for name in values}
         os.environ.update(values)

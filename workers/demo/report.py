@@ -3,12 +3,13 @@
 import base64
 import json
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from workers.demo.followed import Followed
 from workers.demo.tally import Tally
 from workers.home_folder import write_private
 
@@ -17,7 +18,7 @@ NOT_RUN = "not run"
 REPORT = "demo.json"
 
 
-def write_report(home: Path, tally: Tally, excluded: int, verify: str) -> Path:
+def write_report(home: Path, tally: Tally, excluded: int, verify: str, followed: Followed | None) -> Path:
     """Write `demo.json`, whole or not at all, and give its path. Times are in seconds or, where named so, ms."""
     path = home / REPORT
     seconds = tally.seconds
@@ -35,6 +36,7 @@ def write_report(home: Path, tally: Tally, excluded: int, verify: str) -> Path:
             "p50_ms": round(tally.percentile(0.5), 1),
             "p99_ms": round(tally.percentile(0.99), 1),
             "verify": verify,
+            "followed": asdict(followed) if followed else None,
         },
     )
     return path

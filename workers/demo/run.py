@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import redis
+from celery import Celery
 from kombu.exceptions import KombuError
 from rich.console import Console
 from rich.panel import Panel
@@ -19,8 +20,11 @@ from workers.child import wait_until
 from workers.demo.baskets import Basket, DemoDataMissing, Journey
 from workers.demo.display import OrdersDisplay, Steps, clock
 from workers.demo.doors import CELERY, SQL, CeleryDoor, SqlDoor, celery_door, sql_door
+from workers.demo.followed import Followed, NothingFollowed, add_endpoint, follow
+from workers.demo.followed import table as table_of_what_followed
 from workers.demo.ground import DATABASE, GroundTaken, own_ground
 from workers.demo.load import load_shop
+from workers.demo.receiver import LOOPBACK, Receiver
 from workers.demo.report import CLEAN, NOT_RUN, REPORT, ask_flower, verify, write_report
 from workers.demo.submit import NotDecided, Submitter
 from workers.demo.summary import print_summary
@@ -46,7 +50,7 @@ class OrdersDied(Exception):
 
 
 EXPECTED = (
-    *(DemoDataMissing, GroundTaken, NotDecided, AnswersDiffer, OrdersDied, ServiceError, SetupError),
+    *(DemoDataMissing, GroundTaken, NotDecided, AnswersDiffer, OrdersDied, NothingFollowed, ServiceError, SetupError),
     *(psycopg.Error, redis.RedisError, KombuError, OSError),
 )
 
@@ -58,6 +62,7 @@ class Result:
     tally: Tally
     excluded: int = 0
     verify: str = NOT_RUN
+    followed: Followed | None = None
 
 
 def run_demo(orders: int = 20_000, home: Path | None = None) -> int:
@@ -80,7 +85,7 @@ def run_demo(orders: int = 20_000, home: Path | None = None) -> int:
         raise leaving
     except EXPECTED as error:
         return _ended(console, settings, result, f"The demo failed: {_words(error)}", 1)
-    path = write_report(settings.home, result.tally, result.excluded, result.verify)
+    path = write_report(settings.home, result.tally, result.excluded, result.verify, result.followed)
     console.print(
         f"\nDone in {clock(time.monotonic() - start)}, everything is stopped. The result is in {_short(path)}."
     )
@@ -110,7 +115,7 @@ def _ended(console: Console, settings: Settings, result: Result, message: str, c
     if not result.tally.submitted and (settings.home / REPORT).exists():
         return code  # nothing is known that should replace the last result
     with suppress(OSError):
-        path = write_report(settings.home, result.tally, result.excluded, result.verify)
+        path = write_report(settings.home, result.tally, result.excluded, result.verify, result.followed)
         console.print(
             f"What is known is in {_short(path)}; the logs are in {_short(settings.home / 'logs')}.", soft_wrap=True
         )
@@ -131,6 +136,8 @@ def _demo(console: Console, settings: Settings, result: Result) -> None:
     with ExitStack() as open_parts:
         with steps.step("Ordermill") as step:
             ground = open_parts.enter_context(own_ground(settings))
+            receiver = open_parts.enter_context(Receiver())
+            ground = ground.model_copy(update={"webhooks_allow": LOOPBACK})
             stack = open_parts.enter_context(Stack(ground, fresh=True, report=steps.progress))
             step.say(f"{ground.orders_workers} order workers, beat; Flower: {stack.flower_url}")
         connection = open_parts.enter_context(
@@ -140,9 +147,13 @@ def _demo(console: Console, settings: Settings, result: Result) -> None:
         with steps.step("Shop") as step:
             load_shop(connection, journey, lambda what, done, of: steps.progress(f"{what} {done:,} of {of:,}"))
             step.say(shop_line(connection, journey))
+            add_endpoint(connection, receiver)
             steps.progress("the drain takes the new pools")
             wake_drain(connection)
         _submit(console, stack, connection, baskets, result.tally)
+        with steps.step("Followed") as step:
+            result.followed = follow(connection, celery_app(), receiver, steps.progress)
+            step.say(f"{result.followed.events:,} events reached alerts, cache, views and webhooks")
         with steps.step("Verify") as step:
             result.verify = verify(connection)
             step.say("clean: orders, movements and stock levels agree" if result.verify == CLEAN else result.verify)
@@ -151,20 +162,26 @@ def _demo(console: Console, settings: Settings, result: Result) -> None:
             step.say(f"{seen.workers} workers; of its latest {seen.tasks:,} tasks {seen.order_tasks:,} are orders")
         console.print()
         print_summary(console, connection, excluded, journey.pool_sizes())
+        console.print(table_of_what_followed(result.followed))
         print_result(console, result.tally, result.verify)
         refuse_dead(connection, result.tally)
+
+
+def celery_app() -> Celery:
+    """Ordermill's application, once the settings name this stack's addresses."""
+    from workers.app import app  # noqa: PLC0415
+
+    return app
 
 
 def _submit(
     console: Console, stack: Stack, connection: psycopg.Connection[Any], baskets: list[Basket], tally: Tally
 ) -> None:
-    from workers.app import app  # noqa: PLC0415  # only now do the settings name this stack's addresses
-
     # The same basket is another order in the next run: an outcome of this run is never one of the last.
     run = f"demo-{secrets.token_hex(3)}"
     with (
         redis.Redis.from_url(stack.broker_url, socket_timeout=5) as broker,
-        celery_door(app) as celery,
+        celery_door(celery_app()) as celery,
         sql_door(stack.database_url) as sql,
         OrdersDisplay(console, tally) as display,
     ):
@@ -179,10 +196,9 @@ def _submit(
 
 def wake_drain(connection: psycopg.Connection[Any]) -> None:
     """Start a drain now that there are pools, so that the first orders do not wait for beat."""
-    from workers.app import app  # noqa: PLC0415  # as above
-    from workers.drain import LOCK_CLASS  # noqa: PLC0415
+    from workers.drain import LOCK_CLASS  # noqa: PLC0415  # as below
 
-    app.send_task("orders.drain", ignore_result=True)
+    celery_app().send_task("orders.drain", ignore_result=True)
     wait_until(lambda: connection.execute(DRAINED, [LOCK_CLASS]).fetchone() == (0,), DRAIN_SECONDS)
 
 
