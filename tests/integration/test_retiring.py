@@ -39,12 +39,17 @@ def history(shop: Shop, age: int = AGE, cancelled: bool = True) -> date:
             "UPDATE shop.order_status_history SET reason = %s WHERE order_id = %s AND to_status = 'cancelled'",
             [reason, outcome["order_id"]],
         )
-    shop.db.execute("SELECT api.sequence_events(1000)")
-    shop.db.execute("UPDATE shop.event_consumers SET position = (SELECT position FROM shop.event_head)")
+    told(shop)
     month = month_ago(shop.db, age)
     make_month(shop.db, month)
     move_to(shop.db, month)
     return month
+
+
+def told(shop: Shop) -> None:
+    """Events have positions, and each consumer has them."""
+    shop.db.execute("SELECT api.sequence_events(1000)")
+    shop.db.execute("UPDATE shop.event_consumers SET position = (SELECT position FROM shop.event_head)")
 
 
 def rows(db: psycopg.Connection[Any], table: str, schema: str = "shop") -> list[Any]:
@@ -125,7 +130,7 @@ def test_an_order_of_a_retired_month_that_was_finished_in_a_later_one_leaves_ver
     make_month(shop.db, later)
     for order_id in shop.rows("SELECT id::text FROM shop.orders"):
         assert shop.cancel(order_id)["status"] == "done"
-    shop.db.execute("SELECT api.sequence_events(1000)")
+    told(shop)
     move_to(shop.db, later)
     assert shop.verify() == []
 
@@ -151,6 +156,10 @@ def test_an_order_of_a_retired_month_that_was_finished_in_a_later_one_leaves_ver
         assert [finding[:2] for finding in shop.verify()] == [("level_is_its_movements", "A at E1")]
 
 
+ENDPOINT = (
+    "INSERT INTO shop.webhook_endpoints (name, url, kinds, secret)"
+    " VALUES ('shop', 'https://shop.example/', '{*}', 'whsec_' || repeat('A', 43) || '=')"
+)
 REASONS: dict[str, tuple[str, str]] = {
     "an unfinished order": (
         "ALTER TABLE shop.orders DISABLE TRIGGER USER; UPDATE shop.orders SET status = 'placed'",
@@ -174,6 +183,20 @@ REASONS: dict[str, tuple[str, str]] = {
         "INSERT INTO shop.dead_letters (id, source, payload, code, reason, attempts) SELECT shop.uuid7(), 'events',"
         " jsonb_build_object('consumer', 'c', 'event', to_jsonb(e)), 'X', 'x', 1 FROM shop.events AS e LIMIT 1",
         "1 dead letters about its events",
+    ),
+    "an open letter about a delivery": (
+        "INSERT INTO shop.dead_letters (id, source, payload, code, reason, attempts) SELECT shop.uuid7(), 'webhooks',"
+        " jsonb_build_object('event_id', e.id), 'X', 'x', 1 FROM shop.events AS e LIMIT 1",
+        "1 dead letters about its events",
+    ),
+    "a delivery that waits": (
+        f"{ENDPOINT}; INSERT INTO shop.webhook_deliveries (endpoint_id, position, event_id, stream)"
+        " SELECT w.id, e.position, e.id, e.stream FROM shop.events AS e, shop.webhook_endpoints AS w LIMIT 1",
+        "1 deliveries to webhooks wait",
+    ),
+    "a replay at work": (
+        f"{ENDPOINT}; UPDATE shop.webhook_endpoints SET replay_position = 1, replay_until = 2",
+        "its events are replayed to shop",
     ),
     "a movement of a later order": (
         "UPDATE shop.stock_movements SET order_id = shop.uuid7() WHERE cause = 'opening'",

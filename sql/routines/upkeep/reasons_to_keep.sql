@@ -36,10 +36,18 @@ BEGIN
         WHERE c.position < v_last
         UNION ALL
         SELECT 8, format('%s dead letters about its events are open', count(*)) FROM dead_letters AS d
-        WHERE d.source = 'events' AND d.settled_at IS NULL AND (d.payload #>> '{event,id}')::uuid < v_to
+        WHERE d.source IN ('events', 'webhooks') AND d.settled_at IS NULL
+            AND coalesce(d.payload #>> '{event,id}', d.payload ->> 'event_id')::uuid < v_to
         HAVING count(*) > 0
         UNION ALL
-        SELECT 9, format('%s movements are of orders of a later month', count(*)) FROM stock_movements AS m
+        -- What is delivered is read from the event.
+        SELECT 9, format('%s deliveries to webhooks wait', count(*)) FROM webhook_deliveries AS d
+        WHERE d.ended_at IS NULL AND d.event_id < v_to HAVING count(*) > 0
+        UNION ALL
+        SELECT 10, format('its events are replayed to %s', w.name) FROM webhook_endpoints AS w
+        WHERE w.replay_position <= v_last
+        UNION ALL
+        SELECT 11, format('%s movements are of orders of a later month', count(*)) FROM stock_movements AS m
         WHERE m.id >= v_from AND m.id < v_to AND m.order_id >= v_to HAVING count(*) > 0
     ) AS reasons);
 END
