@@ -137,6 +137,46 @@ def test_any_address_of_postgresql_is_taken(monkeypatch: pytest.MonkeyPatch, val
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        "http://h",
+        "mail.example:25",
+        "smtp://",
+        "smtp://u:se/same@h:25",
+        "smtp://u:sesame@h:many",
+        "smtp://h:70000",
+        "smtp://h/box",
+        "smtp://h?tls=no",
+    ],
+)
+def test_an_smtp_server_that_cannot_be_read_is_refused_and_its_password_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("ORDERMILL_SMTP_URL", value)
+
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+
+    assert unusable(refused.value).startswith("ORDERMILL_SMTP_URL cannot be used: ")
+    assert "same" not in str(refused.value) + unusable(refused.value)
+
+
+def test_the_smtp_server_is_not_shown_with_the_settings() -> None:
+    assert "sesame" not in repr(Settings(smtp_url="smtp://u:sesame@h"))
+
+
+def test_the_second_escalation_is_after_the_first() -> None:
+    with pytest.raises(ValidationError, match="ALERTS_ESCALATE_MINUTES must be below"):
+        Settings(alerts_escalate_minutes=60, alerts_escalate_again_minutes=60)
+
+
+@pytest.mark.parametrize("sender", ["", "nobody", "Mill <mill@x.example>", "a@b\nBcc: c@d"])
+def test_a_sender_is_an_address_alone(sender: str) -> None:
+    with pytest.raises(ValidationError, match="mail_from"):
+        Settings(mail_from=sender)
+
+
+@pytest.mark.parametrize(
     ("results", "broker", "cache"),
     [
         ("redis://r:6379/0", "", "redis://r:6379/1"),
