@@ -28,10 +28,11 @@ from sqlalchemy import make_url
 
 from bench.measuring import TICKS, machine, summary
 from bench.orders import CATALOG, Orders
+from bench.placing import erased
 from workers.cache import Cache, key_of, load
 from workers.database import connect, forget, session
 from workers.dispatch import dispatch
-from workers.embedded import Servers, erase
+from workers.embedded import Servers
 from workers.migrate import migrate
 from workers.settings import get_settings
 
@@ -132,9 +133,12 @@ def staleness(cache: Cache, url: str, changes: int) -> dict[str, float]:
 @contextlib.contextmanager
 def ground() -> Iterator[str]:
     """A scratch database on the servers of the environment or on embedded ones, and settings that name them."""
-    home = Path(tempfile.mkdtemp(prefix="ordermill-bench-"))
     given = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
-    with Servers(home, database_url=given[0], redis_url=given[1]) as servers:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        erased(Path(folder)),
+        Servers(Path(folder), database_url=given[0], redis_url=given[1]) as servers,
+    ):
         name = f"ordermill_bench_{os.getpid()}"
         with connect(servers.database_url) as admin:
             admin.execute(f"CREATE DATABASE {name}".encode())
@@ -157,7 +161,6 @@ def ground() -> Iterator[str]:
             forget()
             with connect(servers.database_url) as admin:
                 admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
-    erase(home)
 
 
 def main() -> None:

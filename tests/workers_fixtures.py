@@ -51,6 +51,7 @@ class Mill:
             "REDIS_URL": redis_url,
             "CELERY_BROKER_URL": broker_url,
             "ORDERMILL_CACHE_URL": redis_url,
+            "ORDERMILL_CACHE_TIMEOUT_MS": "5000",
             "ORDERMILL_HOME": str(folder),
         }
         self.children: list[Child] = []

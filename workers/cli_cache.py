@@ -10,12 +10,14 @@ from rich.table import Table
 
 from workers.errors import OrdermillError
 from workers.home_folder import located_settings
+from workers.settings import Settings
 
 # What imports Celery or dogpile is imported by the commands: the others start without.
 # ruff: noqa: PLC0415
 
 cache = typer.Typer(help="Cached reads: show how well they do, or void them.", no_args_is_help=True)
 MIB = 2**20
+PATIENCE_MS = 5_000  # for Redis to answer a person
 
 
 @cache.command()
@@ -23,7 +25,7 @@ def stats(as_json: Annotated[bool, typer.Option("--json", help="As one JSON obje
     """Show hits, misses and hit ratio of all processes, and what the cache holds; exit 1 if it does not answer."""
     from workers.cache import stats as read_stats
 
-    state = read_stats(located_settings("redis_url"))
+    state = read_stats(_patient(located_settings("redis_url")))
     if as_json:
         print(json.dumps(state, indent=2))
     else:
@@ -40,7 +42,7 @@ def clear(
     from workers.cache import Cache
     from workers.replay import publisher
 
-    settings = located_settings("redis_url", "broker_url")
+    settings = _patient(located_settings("redis_url", "broker_url"))
     held = Cache(settings)
     if held.store is None:
         raise OrdermillError("there is no cache: set ORDERMILL_CACHE_URL")
@@ -51,6 +53,10 @@ def clear(
             publisher(settings).send_task("cache.warm", queue="cache", expires=600, retry=False)
         except Exception as error:
             print(f"no worker is told to warm it, since the broker does not answer: {error}", file=sys.stderr)
+
+
+def _patient(settings: Settings) -> Settings:
+    return settings.model_copy(update={"cache_timeout_ms": PATIENCE_MS})
 
 
 def show(state: dict[str, Any], console: Console) -> None:
