@@ -9,9 +9,12 @@ from celery import Task
 from celery.exceptions import Reject
 from celery.utils.log import get_task_logger
 
+from workers import metrics
 from workers.database import call, call_one, holdable
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
+from workers.logs import about_outcome, about_request
 from workers.settings import get_settings
+from workers.traces import ids_of, message_span, tell
 
 # Attempts to take back when PostgreSQL answers, by the message: whether all of them. This process's own.
 owed: dict[str, bool] = {}
@@ -48,7 +51,16 @@ class CommandTask(Task):
 
         A redelivered message may have killed its worker. Its attempts are counted, so that it does not do so for ever.
         """
-        attempts = 0
+        with message_span(self.name, self.request.id, vars(self.request)) as span:
+            about_request(payload_of(args, kwargs), self.request.id, ids_of(span))
+            result = self.attempt(args, kwargs)
+            tell(span, result)
+        about_outcome(result)
+        return result
+
+    def attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One attempt at the message, for its result; raises `Reject` for what goes back to the queue."""
+        attempts, started = 0, time.monotonic()
         try:
             take_back()
             if (self.request.delivery_info or {}).get("redelivered"):
@@ -74,8 +86,11 @@ class CommandTask(Task):
                 log.exception("%s %s failed, and cannot be kept now", self.name, self.request.id)
                 raise self.back_to_the_queue(second) from None
             self.forget(attempts, all_of_them=True)
+            metrics.failed(self.name)
             raise
         self.forget(attempts, all_of_them=True)
+        answers = result if isinstance(result, list) else [result]
+        metrics.answered(self.name, answers, time.monotonic() - started)
         return result
 
     def message_name(self) -> str:
@@ -112,6 +127,7 @@ class CommandTask(Task):
     def back_to_the_queue(self, error: Exception) -> Reject:
         """What to raise so that the message is not lost: the broker has it again."""
         log.warning("%s %s goes back to the queue: %s", self.name, self.request.id, error)
+        metrics.returned(self.name)
         if isinstance(error, OutageError | FaultError):
             self.stopped_by = error
         return Reject(error, requeue=True)
@@ -122,6 +138,18 @@ def take_back() -> None:
     for message, all_of_them in list(owed.items()):
         call("api.forget_attempt", message, all_of_them, patience=0.0)
         del owed[message]
+
+
+class ReadTask(Task):
+    """A read: it changes nothing, so it has no key, is acknowledged early, and is asked again where it is lost.
+
+    Its result is kept, because somebody waits for it. It may be called with anything: what does not fit is refused.
+    """
+
+    abstract = True
+    typing = False
+    acks_late = False
+    ignore_result = False
 
 
 class JobTask(Task):

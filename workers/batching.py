@@ -21,8 +21,11 @@ from celery.worker.state import task_ready, task_reserved
 from celery.worker.strategy import default
 from redis.exceptions import RedisError
 
+from workers import metrics
 from workers.base_task import CommandTask
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
+from workers.logs import about_batch, log_outcomes
+from workers.traces import batch_span, ids_of, tell
 from workers.transport import Taking
 
 EVENTS_TOGETHER = 300  # three a message; Celery sends 24 together
@@ -143,17 +146,26 @@ class Batch:
         requests = [request for request in requests if not (request.id in revoked_tasks and request.revoked())]
         if not requests:
             return
+        with about_batch(self.task.name, len(requests)):
+            self.run(requests)
+
+    def run(self, requests: list[Any]) -> None:
+        """Runs these together, and settles each."""
         started, pid = monotonic(), os.getpid()
         for request in requests:
             request.on_accepted(pid, started)
         try:
-            results = self.task.run_batch([Call(request.args, request.kwargs, request.id) for request in requests])
+            with batch_span(self.task.name, [(request.id, request.request_dict) for request in requests]) as spans:
+                results = self.task.run_batch([Call(request.args, request.kwargs, request.id) for request in requests])
+                for span, result in zip(spans, results, strict=True):
+                    tell(span, result)
         except (OutageError, FaultError) as error:
             log.warning("%d messages of %s go back to the queue", len(requests), self.task.name)
             # One of them may take PostgreSQL down each time: then each is run alone, and its attempts are counted.
             self.give_back(requests, error, died=error.midway)
         except TransientError as error:
             log.warning("%d messages of %s go back to the queue: %s", len(requests), self.task.name, error)
+            metrics.returned(self.task.name, len(requests))
             for request in requests:
                 task_ready(request)
                 request.message.channel.qos.put_last(request.message.delivery_tag)
@@ -162,6 +174,8 @@ class Batch:
             self.run_alone(requests)
         else:
             self.finish(requests, results, monotonic() - started)
+            messages = ({"task_id": request.id} | ids_of(span) for request, span in zip(requests, spans, strict=True))
+            log_outcomes(results, messages)
 
     def run_alone(self, requests: list[Any]) -> None:
         """Runs each Celery's own way, until the database is away."""
@@ -174,6 +188,7 @@ class Batch:
 
     def give_back(self, requests: list[Any], error: DatabaseError, died: bool = False) -> None:
         """Puts these back in front of their queue, and stops fetching until the database answers."""
+        metrics.returned(self.task.name, len(requests))
         for request in requests:
             task_ready(request)
         if requests:
@@ -183,6 +198,7 @@ class Batch:
 
     def finish(self, requests: list[Any], results: list[Any], runtime: float) -> None:
         """Stores the results that are wanted, acknowledges, and tells who watches."""
+        metrics.answered(self.task.name, results, runtime, batch=True)
         self.store([(request, result) for request, result in zip(requests, results, strict=True)])
         listened = signals.task_success.receivers
         for request, result in zip(requests, results, strict=True):

@@ -18,8 +18,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from workers.cli_alerts import alerts
+from workers.cli_cache import cache
 from workers.cli_dead_letters import letters
 from workers.cli_events import events
+from workers.cli_queues import queues
+from workers.cli_upkeep import upkeep
+from workers.cli_views import views
 from workers.cli_webhooks import webhooks
 from workers.errors import OrdermillError
 from workers.home_folder import located_settings
@@ -33,8 +38,13 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(letters, name="dead-letters")
+app.add_typer(alerts, name="alerts")
+app.add_typer(cache, name="cache")
 app.add_typer(events, name="events")
+app.add_typer(upkeep)
+app.add_typer(views, name="views")
 app.add_typer(webhooks, name="webhooks")
+app.add_typer(queues, name="queues")
 console = Console()
 
 
@@ -91,6 +101,7 @@ def _show_addresses(stack: Stack, order: dict[str, Any]) -> None:
         ("redis", stack.redis_url),
         ("broker", stack.broker_url),
         ("flower", f"{stack.flower_url}  (user {user}, password {password})"),
+        ("metrics", f"{stack.metrics_url}/metrics  (and /healthz)"),
         ("logs", str(stack.home / "logs")),
     ):
         console.print(f"[bold]{name:9}[/] {value}", soft_wrap=True, highlight=False)
@@ -132,18 +143,39 @@ def verify() -> None:
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
-    """Show which servers answer, what waits, what was decided and what the jobs did; exit 1 if a server is silent."""
-    from workers.status import collect, show  # noqa: PLC0415
+def status(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="Only the problems, one a line; for a probe.")] = False,
+) -> None:
+    """Show which servers answer, what waits and since when, what the jobs did; exit 1 if there is a problem."""
+    from workers.status import collect  # noqa: PLC0415
+    from workers.status_shown import show, show_problems  # noqa: PLC0415
 
-    settings = located_settings("database_url", "redis_url")
-    state = collect(settings.database_url, settings.redis_url, settings.broker_url, settings.sentinel_master)
+    given = located_settings("database_url", "redis_url")
+    addresses = (given.database_url, given.redis_url, given.broker_url, given.sentinel_master)
+    state = collect(*addresses, thorough=not probe)
     if as_json:
         print(json.dumps(state, indent=2, default=str))
+    elif probe:
+        show_problems(state["problems"], console)
     else:
         show(state, console)
-    if state["errors"]:
+    if state["problems"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def metrics(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Default: ORDERMILL_METRICS_PORT.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where workers count. Default: ORDERMILL_METRICS_DIR.")] = None,
+) -> None:
+    """Serve /metrics for Prometheus and /healthz until Ctrl-C. There is no login: keep it on a network of your own."""
+    from workers.exporter import serve  # noqa: PLC0415
+
+    settings = located_settings("database_url", "redis_url")
+    serve(settings.model_copy(update={"metrics_dir": folder or settings.metrics_dir}), host, port, print)
 
 
 def main() -> None:

@@ -13,8 +13,9 @@ from celery.worker.consumer import Consumer as CelerysConsumer
 from celery.worker.control import Panel
 from celery.worker.control import add_consumer as celerys_add_consumer
 from kombu.utils.json import dumps
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from workers import queues
 from workers.base_task import take_back
 from workers.database import reachable
 from workers.errors import DatabaseError
@@ -31,13 +32,16 @@ class Consumer(CelerysConsumer):
     """Chosen by `worker_consumer`."""
 
     paused = False
+    held: frozenset[str] = frozenset()  # queues that an operator has paused and this worker gave up for it
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Celery's handler, behind a check of the message's form; what it raises about a message is the message's."""
         if not isinstance(self.task_consumer.channel, Guarded):
             raise SystemExit(f"ordermill: CELERY_BROKER_URL: {NO_GUARD}")
         handle = super().create_task_handler(*args, **kwargs)
+        self._report()  # so that nothing of a paused queue is consumed
         self.timer.call_repeatedly(PROBE_SECONDS, self._touch)
+        self.timer.call_repeatedly(queues.REPORT_SECONDS, self._report_again)
 
         def on_task_received(message: Any) -> Any:
             places = free_places(self)
@@ -93,6 +97,49 @@ class Consumer(CelerysConsumer):
         if paused is self.task_consumer:  # else the connection was lost meanwhile, and the new one consumes
             log.warning("consuming starts again")
             self.task_consumer.consume()
+
+    def stop(self) -> None:
+        """Celery's end of a worker, which is told to those who watch."""
+        with contextlib.suppress(OSError, RedisError, AttributeError), self._redis() as client:
+            queues.sign_off(client, self.hostname)
+        super().stop()
+
+    def _redis(self) -> Any:
+        return self.task_consumer.channel.conn_or_acquire()
+
+    def _report(self) -> None:
+        """Says that it lives, and heeds which queues are paused; raises where Redis is away."""
+        try:
+            with self._redis() as client:
+                while self._obey(queues.report(client, self.hostname, self._facts())):
+                    pass  # and says so
+        except ResponseError as error:
+            log.error("which queues are paused cannot be read: %s", error)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "queues": sorted(queue.name for queue in self.task_consumer.queues),
+            "processes": self.pool.num_processes if self.pool else 1,
+            "waits_for_database": self.paused,
+        }
+
+    def _report_again(self) -> None:
+        # Celery itself notices that the connection is lost, and connects anew.
+        with contextlib.suppress(OSError, RedisError):
+            if self.task_consumer:
+                self._report()
+
+    def _obey(self, paused: set[str]) -> bool:
+        """Gives up the queues that are paused, and takes back those that no longer are, but no others; whether any."""
+        given_up = paused & {each.name for each in self.task_consumer.queues}
+        for queue in given_up:
+            self.held |= {queue}
+            self.cancel_task_queue(queue)
+        taken_back = frozenset() if self.paused else self.held - paused
+        for queue in taken_back:
+            self.held -= {queue}
+            self.add_task_queue(queue)
+        return bool(given_up or taken_back)
 
     def _touch(self) -> None:
         """Keeps what waits here for its time from being taken for a dead worker's; kombu does so while it consumes."""

@@ -5,7 +5,7 @@ Each call is one routine in one transaction (autocommit: one round trip), retrie
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -16,9 +16,11 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from workers import metrics
 from workers.errors import DatabaseError, FaultError, OutageError
 from workers.retry import CHECK_VIOLATION, classify, retrying
 from workers.settings import Settings, get_settings
+from workers.traces import routine_span
 
 __all__ = [
     "Jsonb",
@@ -88,7 +90,27 @@ def build_engine(settings: Settings) -> Engine:
         )
         driver.autocommit = before
 
+    _watch_pool(made)
     return made
+
+
+def _watch_pool(made: Engine) -> None:
+    """Has the pool's state counted: what each event says of one connection, for the pool's own sums lag behind."""
+    states: dict[int, str] = {}
+
+    def becomes(state: str | None) -> Callable[..., None]:
+        def note(driver: object, *_: object) -> None:
+            states.pop(id(driver), None)
+            if state:
+                states[id(driver)] = state
+            metrics.pool_is(states.values())
+
+        return note
+
+    for moment, state in (("connect", "idle"), ("checkout", "in_use"), ("checkin", "idle"), ("detach", "detached")):
+        event.listen(made, moment, becomes(state))
+    for moment in ("close", "close_detached"):
+        event.listen(made, moment, becomes(None))
 
 
 @lru_cache(maxsize=1)
@@ -144,14 +166,15 @@ def call(routine: str, *arguments: object, on: Connection | None = None, patienc
     """
     statement = f"SELECT * FROM {routine}({', '.join(['%s'] * len(arguments))})"  # noqa: S608 - a name of ours
     if on is not None:
-        return _rows(on, statement, arguments)
+        with routine_span(routine, statement):
+            return _rows(on, statement, arguments)
     if patience == 0:
-        return _in_session(statement, arguments)
+        return _in_session(routine, statement, arguments)
     midway = False
     for attempt in retrying(get_settings(), patience):
         with attempt:
             try:
-                return _in_session(statement, arguments)
+                return _in_session(routine, statement, arguments)
             except DatabaseError as error:
                 midway = error.midway = midway or error.midway
                 raise
@@ -163,8 +186,8 @@ def call_one(routine: str, *arguments: object, on: Connection | None = None, pat
     return call(routine, *arguments, on=on, patience=patience)[0]
 
 
-def _in_session(statement: str, arguments: Sequence[object]) -> list[Any]:
-    with session() as connection:
+def _in_session(routine: str, statement: str, arguments: Sequence[object]) -> list[Any]:
+    with routine_span(routine, statement), session() as connection:
         return _rows(connection, statement, arguments)
 
 

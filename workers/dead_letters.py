@@ -36,7 +36,7 @@ class Entry(BaseModel):
 
     id: uuid.UUID
     at: AwareDatetime
-    code: Literal["OM092", "OM093", "OM094"]
+    code: Literal["OM092", "OM093", "OM094", "OM057"]
     reason: str
     item: str | None = None
     base64: str | None = None

@@ -11,8 +11,10 @@ from typing import Any
 from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
+from workers import metrics
 from workers.database import call, session
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
+from workers.logs import log_outcomes
 from workers.settings import Settings
 
 log = get_task_logger(__name__)
@@ -152,6 +154,8 @@ class Drain:
         except FaultError:
             self.release(claim["claim_id"])
             raise
+        log_outcomes(outcomes)
+        metrics.answered("orders.drain", outcomes, time.monotonic() - started, batch=True)
         placed = sum(outcome["status"] == "placed" for outcome in outcomes)
         self.placed += placed
         self.rejected += len(outcomes) - placed
@@ -168,6 +172,7 @@ class Drain:
                 if time.monotonic() > gives_up:
                     raise
                 log.info("claim %s is tried again: %s", claim_id, error)
+                metrics.retried(error)
                 # Jitter from the first: the partner of a deadlock must not come back at the same moment.
                 time.sleep(random.uniform(0.002, 0.02 * attempt))  # noqa: S311
         return call("api.place_claim", claim_id, on=self.connection)

@@ -9,7 +9,8 @@ from typing import Any
 from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
-from workers.database import Jsonb, call, call_one, holdable, session
+from workers import metrics
+from workers.database import Jsonb, call, holdable, session
 from workers.errors import OrdermillError, TransientError
 from workers.settings import get_settings
 
@@ -42,32 +43,37 @@ def run_job(job: str, cadence: float | None, lease: float, work: Work) -> dict[s
         with job_session() as connection:
             result = work(connection)
     except Exception as error:
+        metrics.job_ended(job, "failed", time.monotonic() - started)
         try:
             call("api.finish_job", job, slot, attempt, "failed", Jsonb({"error": holdable(error)}))
         except OrdermillError as second:
             log.warning("%s: that it failed is not recorded, so its lease has to run out first: %s", job, second)
         raise
-    result |= {"ms": round((time.monotonic() - started) * 1000)}
+    seconds = time.monotonic() - started
+    result |= {"ms": round(seconds * 1000)}
     call("api.finish_job", job, slot, attempt, "succeeded", Jsonb(result))
+    metrics.job_ended(job, "succeeded", seconds)
     return result
 
 
 def repeat(connection: Connection, routine: str, *arguments: object) -> int:
     """Calls a routine that does one bounded batch and gives its count, until it gives 0; gives the sum."""
     total = 0
-    while done := _batch(connection, routine, arguments):
+    while done := int(batch(connection, routine, *arguments)[0]):
         total += done
     return total
 
 
-def _batch(connection: Connection, routine: str, arguments: tuple[object, ...]) -> int:
+def batch(connection: Connection, routine: str, *arguments: object) -> list[Any]:
+    """Calls a routine that does one bounded batch, again after a lock or a deadlock; gives its rows."""
     for attempt in range(1, BATCH_ATTEMPTS):
         try:
-            return int(call_one(routine, *arguments, on=connection))
+            return call(routine, *arguments, on=connection)
         except TransientError as error:
             log.info("%s is tried again: %s", routine, error)
+            metrics.retried(error)
             time.sleep(random.uniform(0.01, 0.1 * attempt))  # noqa: S311
-    return int(call_one(routine, *arguments, on=connection))
+    return call(routine, *arguments, on=connection)
 
 
 @contextmanager

@@ -61,6 +61,7 @@ class Stack:
         self.redis_url = ""
         self.broker_url = ""
         self.flower_url = ""
+        self.metrics_url = ""
         self.flower_auth = (settings.flower_user, settings.flower_password or secrets.token_urlsafe(12))
         self.children: list[Child] = []
         self._report = report
@@ -96,12 +97,16 @@ class Stack:
         self._publish_settings()
         self._migrate()
         self._try_role()
-        self._report("starting workers, beat and Flower")
+        self._report("starting workers, beat, Flower and metrics")
         port = free_port(self.settings.flower_port)
         if self.settings.flower_port not in (0, port):
             self._report(f"port {self.settings.flower_port} is in use: Flower is at {port}")
         self.flower_url = f"http://127.0.0.1:{port}"
-        for child in self.planned(f"{self.flower_auth[0]}:{self.flower_auth[1]}", port):
+        metrics_port = free_port(self.settings.metrics_port)
+        if self.settings.metrics_port not in (0, metrics_port):
+            self._report(f"port {self.settings.metrics_port} is in use: metrics are at {metrics_port}")
+        self.metrics_url = f"http://127.0.0.1:{metrics_port}"
+        for child in self.planned(f"{self.flower_auth[0]}:{self.flower_auth[1]}", port, metrics_port):
             if child.name == "flower":
                 self.wait_ready()  # it asks the workers once, at its start
             self.children.append(child)
@@ -144,12 +149,13 @@ class Stack:
             "REDIS_URL": self.redis_url,
             "CELERY_BROKER_URL": self.broker_url,
             "ORDERMILL_HOME": str(self.home),
+            "ORDERMILL_METRICS_DIR": str(self.counts),
         }
         self._saved_environment = {name: os.environ.get(name) for name in values}
         os.environ.update(values)
         get_settings.cache_clear()
 
-    def planned(self, flower_login: str = "", flower_port: int = 0) -> list[Child]:
+    def planned(self, flower_login: str = "", flower_port: int = 0, metrics_port: int = 0) -> list[Child]:
         """The children in the order in which they start."""
         workers = [
             self._celery(
@@ -168,23 +174,31 @@ class Stack:
             self._celery("beat", beat),
             # By environment: a command line can be read by every user of the machine.
             self._celery("flower", flower, {"FLOWER_BASIC_AUTH": flower_login}),
+            self._child(
+                "metrics", ["workers.cli", "metrics", f"--port={metrics_port}"], mark=f"--folder={self.counts}", env={}
+            ),
         ]
+
+    @property
+    def counts(self) -> Path:
+        """Where the workers keep what they count."""
+        return (self.settings.metrics_dir or self.home / "metrics").absolute()
 
     def _celery(
         self, name: str, arguments: list[str], env: dict[str, str] | None = None, *, hostname: str | None = None
     ) -> Child:
+        named = ("-n", hostname) if hostname else ()
         mark = f"--workdir={self.home}"  # where it works, and how a left-over one is recognised
+        return self._child(name, ["celery", "-A", "workers.app", mark, *arguments, *named], mark=mark, env=env or {})
+
+    def _child(self, name: str, module: list[str], *, mark: str, env: dict[str, str]) -> Child:
         return Child(
             name=name,
-            command=[
-                *(sys.executable, "-m", "celery", "-A", "workers.app", mark),
-                *arguments,
-                *(("-n", hostname) if hostname else ()),
-            ],
+            command=[sys.executable, "-m", *module, *(() if mark in module else (mark,))],
             mark=mark,
             log=self.home / "logs" / f"{name}.log",
             pid_file=self.home / "run" / f"{name}.pid",
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **env},
             cwd=self.home,
         )
 
@@ -240,9 +254,11 @@ class Stack:
                 "database_url": self.database_url,
                 "redis_url": self.redis_url,
                 "broker_url": self.broker_url,
+                "cache_url": self.settings.cache_url,
                 "flower_url": self.flower_url,
                 "flower_user": self.flower_auth[0],
                 "flower_password": self.flower_auth[1],
+                "metrics_url": self.metrics_url,
             },
         )
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
+from workers import metrics
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.settings import Settings
 
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 
 def _say(details: RetryDetails) -> None:
     log.warning("tried again in %.2f s: %s", details.wait_for, details.caused_by)
+    metrics.retried(details.caused_by)
 
 
 set_on_retry_hooks([_say])  # its own line says neither what failed nor why

@@ -1,6 +1,12 @@
-"""What `ordermill status` shows: whether the servers answer, what waits, what was decided, what the jobs did."""
+"""The state of an Ordermill as plain values: which servers answer, what waits and since when, what the jobs did.
+
+Asked by `ordermill status` and by the exporter of metrics. What of it is a problem is in `workers.problems`, how it is
+shown in `workers.status_shown`.
+"""
 
 import contextlib
+import importlib
+import importlib.util
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,104 +17,160 @@ import redis
 from kombu import Connection
 from kombu.exceptions import OperationalError
 from psycopg.rows import dict_row
-from rich.console import Console
-from rich.table import Table
 
+from beat_schedule import BEAT_SCHEDULE
+from workers import queues
 from workers.database import connect
+from workers.problems import is_overdue, problems_of
 from workers.processes import GENERAL_QUEUES
 
-_PRIORITY_KEYS = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # kombu keeps a list for each of its four priority steps
-
-# Only the public views, so that any reader may ask. Orders are counted over a day by the time in their id, so that the
-# question costs the same however long the history.
-_QUESTIONS = {
-    "orders_last_day": """SELECT status, count(*) AS orders FROM api.orders
-        WHERE id >= %(since)s GROUP BY status ORDER BY status""",
-    "order_queue": "SELECT pool, waiting, claimed, oldest FROM api.queue ORDER BY pool",
-    "dead_letters": """SELECT source, code, count(*) AS letters FROM api.dead_letters
-        WHERE settled_at IS NULL GROUP BY source, code ORDER BY source, code""",
-    "jobs": "SELECT job, state, attempt, slot, started_at, finished_at FROM api.job_runs ORDER BY job",
-    "partitions": "SELECT api.partitions_ahead() AS months_ahead",
+QUEUES = ("orders", *GENERAL_QUEUES)
+SERVER_SECONDS = 5  # for each server to answer
+CADENCES = {
+    entry["task"]: entry["kwargs"]["cadence"]
+    for entry in BEAT_SCHEDULE.values()
+    if "cadence" in entry.get("kwargs", {})
 }
 
+# Only what `api` shows to any reader. Of connections a login that may not see other users' sees how many there are.
+_QUESTIONS = {
+    "order_queue": """SELECT pool, waiting, claimed, oldest,
+            extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_seconds
+        FROM api.queue ORDER BY pool""",
+    "events": """SELECT waits_for, events, waits_since,
+            extract(epoch FROM clock_timestamp() - waits_since)::float8 AS lag_seconds
+        FROM api.event_backlog ORDER BY waits_for""",
+    "dead_letters": """SELECT source, code, count(*) AS letters FROM api.dead_letters
+        WHERE settled_at IS NULL GROUP BY source, code ORDER BY source, code""",
+    "jobs": "SELECT * FROM api.job_health(%(jobs)s)",
+    "partitions": "SELECT api.partitions_ahead() AS months_ahead",
+    "connections": """SELECT coalesce(application_name, '') AS application, coalesce(state, 'unknown') AS state,
+            count(*) AS connections
+        FROM pg_stat_activity WHERE datname = current_database() GROUP BY 1, 2 ORDER BY 1, 2""",
+    "connection_limit": """SELECT sum(numbackends)::int AS used, current_setting('max_connections')::int
+            - current_setting('superuser_reserved_connections')::int AS usable,
+            current_setting('max_connections')::int AS max_connections
+        FROM pg_stat_database""",
+    "old_orders": "SELECT EXISTS (SELECT FROM api.orders WHERE id < %(lately)s) AS found",
+}
+# Counted by the time in their id: the cost is a day's orders, however long the history. Not asked by a probe.
+_THOROUGH = {
+    "orders_last_day": """SELECT status, count(*) AS orders FROM api.orders
+        WHERE id >= %(since)s GROUP BY status ORDER BY status""",
+}
+# What each part tells; None where it does not answer.
+_TOLD = {
+    "database": ("database", "alerts", *_QUESTIONS, *_THOROUGH),
+    "redis": ("redis",),
+    "broker": ("broker", "workers", "queues", "in_hand"),
+    "cache": ("cache",),
+}
+# Where there are alerts.
+_ALERTS = "SELECT level, count(*) AS alerts FROM api.alerts WHERE state <> 'resolved' GROUP BY level ORDER BY level"
 
-def collect(database_url: str, redis_url: str, broker_url: str, master: str = "") -> dict[str, Any]:
-    """The state as plain values; a part that does not answer is None and its error is in `errors`."""
-    state: dict[str, Any] = {"database": None, "redis": None, "queues": None, "undecodable": None, "errors": []}
-    state.update(dict.fromkeys(_QUESTIONS))
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_noted(state, "database"))
-        connection = stack.enter_context(connect(database_url, connect_timeout=5, row_factory=dict_row))
-        state["database"] = connection.info.server_version
-        since = uuid.UUID(int=int((time.time() - 86_400) * 1000) << 80)  # the lowest UUIDv7 of that millisecond
-        for name, question in _QUESTIONS.items():
-            state[name] = connection.execute(question.encode(), {"since": since}).fetchall()
-    with _noted(state, "redis"), _redis(redis_url, master) as client:
-        state["redis"] = client.info("server")["redis_version"]
-    with _noted(state, "broker"), _redis(broker_url, master) as client:
-        names = ("orders", *GENERAL_QUEUES)
-        state["queues"] = {name: sum(client.llen(name + step) for step in _PRIORITY_KEYS) for name in names}
-        state["undecodable"] = {name: client.llen(f"{name}.undecodable") for name in names}
+
+def collect(
+    database_url: str, redis_url: str, broker_url: str, master: str = "", *, thorough: bool = True
+) -> dict[str, Any]:
+    """The state; a part that does not answer is None and its error is in `errors`, all that is wrong in `problems`.
+
+    Without `thorough` what costs more than a probe may is left out.
+    """
+    return whole(
+        of_database(database_url, SERVER_SECONDS, thorough=thorough),
+        of_redis(redis_url, SERVER_SECONDS, master),
+        of_broker(broker_url, SERVER_SECONDS, master),
+        of_cache(),
+    )
+
+
+def whole(*parts: dict[str, Any]) -> dict[str, Any]:
+    """The state that these parts make, with its problems."""
+    state: dict[str, Any] = {"errors": [error for part in parts for error in part["errors"]]}
+    for part in parts:
+        state |= {name: value for name, value in part.items() if name != "errors"}
+    return state | {"problems": problems_of(state)}
+
+
+def of_database(url: str, seconds: int, *, thorough: bool = True) -> dict[str, Any]:
+    """What PostgreSQL knows."""
+    questions = _QUESTIONS | (_THOROUGH if thorough else {})
+    state, now = untold("database"), time.time()
+    wanted = {"since": _first_id(now - 86_400), "lately": _first_id(now - 600), "jobs": list(CADENCES)}
+    with (
+        _noted(state, "database"),
+        connect(url, connect_timeout=seconds, row_factory=dict_row, application_name="ordermill status") as connection,
+    ):
+        connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{seconds}s"])
+        for name, question in questions.items():
+            state[name] = connection.execute(question.encode(), wanted).fetchall()
+        if _one(connection.execute("SELECT to_regclass('api.alerts') IS NOT NULL AS there").fetchall())["there"]:
+            state["alerts"] = connection.execute(_ALERTS.encode()).fetchall()
+        for job in state["jobs"]:
+            job["cadence_seconds"] = CADENCES[job["job"]]
+            job["overdue"] = is_overdue(job, state["jobs"])
+        state["connection_limit"] = _one(state["connection_limit"])
+        state["database"] = connection.info.server_version  # last: it stands for a database that could be asked
     return state
 
 
+def of_redis(url: str, seconds: int, master: str = "") -> dict[str, Any]:
+    """Whether the Redis of results answers."""
+    state = untold("redis")
+    with _noted(state, "redis"), _redis(url, seconds, master) as client:
+        state["redis"] = client.info("server")["redis_version"]
+    return state
+
+
+def of_broker(url: str, seconds: int, master: str = "") -> dict[str, Any]:
+    """What the Redis of the broker knows: queues, workers, messages in hand."""
+    state = untold("broker")
+    with _noted(state, "broker"), _redis(url, seconds, master) as client:
+        living = queues.workers(client)
+        state["queues"] = queues.look(client, QUEUES, living)
+        state["in_hand"] = {name: client.hlen(key) for name, key in queues.UNACKNOWLEDGED.items()}
+        state["workers"] = living
+        state["broker"] = client.info("server")["redis_version"]
+    return state
+
+
+def of_cache() -> dict[str, Any]:
+    """What the cache says of itself, where there is one."""
+    state = untold("cache")
+    if importlib.util.find_spec("workers.cache"):
+        state["cache"] = importlib.import_module("workers.cache").stats()
+    return state
+
+
+def untold(part: str, *errors: str) -> dict[str, Any]:
+    """What is known of a part that has not answered."""
+    return {**dict.fromkeys(_TOLD[part]), "errors": list(errors)}
+
+
+def _first_id(moment: float) -> uuid.UUID:
+    return uuid.UUID(int=int(moment * 1000) << 80)  # the lowest UUIDv7 of that millisecond
+
+
+def _one(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return rows[0]
+
+
 @contextlib.contextmanager
-def _redis(url: str, master: str) -> Iterator[Any]:
+def _redis(url: str, seconds: int, master: str) -> Iterator[Any]:
+    options: dict[str, Any] = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
     if url.startswith(("redis://", "rediss://")):
-        with redis.Redis.from_url(url, socket_timeout=5, retry=None) as client:
+        with redis.Redis.from_url(url, retry=None, **options) as client:
             yield client
         return
-    options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5}
     # Only kombu reads sentinel:// and redis+socket://.
     with Connection(url, transport_options=options | ({"master_name": master} if master else {})) as connection:
         yield connection.default_channel.client
 
 
 @contextlib.contextmanager
-def _noted(state: dict[str, Any], part: str) -> Any:
+def _noted(state: dict[str, Any], part: str) -> Iterator[None]:
     try:
         yield
-    except (psycopg.Error, redis.RedisError, OperationalError) as error:
+    except (psycopg.Error, redis.RedisError, OperationalError, OSError) as error:
         words = str(error).strip().splitlines()
         state["errors"].append(f"{part}: {words[0] if words else type(error).__name__}")
-
-
-def show(state: dict[str, Any], console: Console) -> None:
-    """The same as tables."""
-    servers = Table("server", "answers", title="Servers", title_justify="left")
-    version = state["database"]
-    servers.add_row("PostgreSQL", f"{version // 10000}.{version % 10000}" if version else "[red]no[/]")
-    servers.add_row("Redis", state["redis"] or "[red]no[/]")
-    console.print(servers)
-    for problem in state["errors"]:
-        console.print(f"[red]{problem}[/]", soft_wrap=True)
-    if state["queues"] is not None:
-        queues = Table("queue", "waiting", "undecodable", title="Celery queues", title_justify="left")
-        for name, depth in state["queues"].items():
-            queues.add_row(name, str(depth), str(state["undecodable"][name]))
-        console.print(queues)
-    for title, name in (
-        ("Waiting behind the SQL door", "order_queue"),
-        ("Orders of the last day", "orders_last_day"),
-        ("Open dead letters", "dead_letters"),
-        ("Last job runs", "jobs"),
-        ("Partitions", "partitions"),
-    ):
-        if state[name]:
-            _table(console, title, state[name])
-        elif state[name] is not None:
-            console.print(f"{title}: none")
-
-
-def _table(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for place, name in enumerate(rows[0]):
-        table.add_column(name, no_wrap=place == 0)  # what a row is about is never cut
-    for row in rows:
-        table.add_row(
-            *(
-                f"{value:%m-%d %H:%M:%S}" if hasattr(value, "hour") else "-" if value is None else str(value)
-                for value in row.values()
-            )
-        )
-    console.print(table)

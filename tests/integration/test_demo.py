@@ -34,7 +34,14 @@ GIVEN = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL")
 def environment(home: Path, **more: str) -> dict[str, str]:
     """This process's environment without servers that were given, so that the demo starts its own."""
     kept = {name: value for name, value in os.environ.items() if name not in GIVEN}
-    return {**kept, "ORDERMILL_HOME": str(home), "ORDERMILL_FLOWER_PORT": "0", "COLUMNS": "100", **more}
+    return {
+        **kept,
+        "ORDERMILL_HOME": str(home),
+        "ORDERMILL_FLOWER_PORT": "0",
+        "ORDERMILL_METRICS_PORT": "0",
+        "COLUMNS": "100",
+        **more,
+    }
 
 
 def command(orders: int) -> list[str]:

@@ -155,7 +155,7 @@ def test_orders_are_decided_before_and_after_the_master_is_lost(mill_on_sentinel
     assert [result.get(timeout=60)["status"] for result in results] == ["placed"] * 12
     assert at_rest(mill)
     state = collect(mill.database_url, sentinels.url, sentinels.url, MASTER)
-    assert (state["errors"], state["queues"]["orders"]) == ([], 0)
+    assert (state["errors"], state["queues"]["orders"]["waiting"]) == ([], 0)
     waiting = [order(None, ("A", 1)) for _ in range(20)]
     with mill.locked_stock("A"):  # some are in hand and some wait, all of them on the replica too, when it goes
         for place, request in enumerate(waiting):

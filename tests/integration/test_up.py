@@ -64,6 +64,7 @@ def environment(home: Path) -> dict[str, str]:
     return kept | {
         "ORDERMILL_HOME": str(home),
         "ORDERMILL_FLOWER_PORT": "0",
+        "ORDERMILL_METRICS_PORT": "0",
         "ORDERMILL_ORDERS_WORKERS": "1",
         "COLUMNS": "200",
     }
@@ -126,8 +127,12 @@ def test_up_prints_what_works_and_stops_at_ctrl_c_twice(up: Up, home: Path) -> N
     assert password not in listed
 
     state = json.loads(ordermill(home, "status", "--json").stdout)
-    assert state["errors"] == []
-    assert state["queues"]["orders"] == 0
+    assert state["problems"] == []
+    assert state["queues"]["orders"]["waiting"] == 0
+    assert sorted(worker["worker"].partition("@")[0] for worker in state["workers"]) == ["general", "orders1"]
+    with urllib.request.urlopen(up.address("metrics"), timeout=10) as served:  # noqa: S310  # ours
+        placed = 'ordermill_requests_total{outcome="placed",task="orders.place"} 1.0'
+        assert placed in served.read().decode().splitlines()
     assert ordermill(home, "status").returncode == 0
     verified = ordermill(home, "verify")
     assert verified.returncode == 0, verified.stderr

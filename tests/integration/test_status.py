@@ -1,0 +1,281 @@
+"""`ordermill status` and /healthz: what they tell, and each state of affairs that is a problem."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from tests.scrape import exporting, samples
+from tests.shop import Shop, order
+from tests.workers_fixtures import clean_environment
+from workers import queues
+from workers.child import wait_until
+from workers.problems import problems_of
+from workers.status import CADENCES, QUEUES, collect
+
+STATUS = [sys.executable, "-m", "workers.cli", "status"]
+NOBODY = "127.0.0.1:1"
+Ask = Callable[[], dict[str, Any]]
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Any:
+    with redis.Redis.from_url(broker_url) as client:
+        yield client
+
+
+@pytest.fixture
+def ask(database_url: str, redis_url: str, broker_url: str) -> Ask:
+    """The state of this test's database and Redis."""
+    return lambda: collect(database_url, redis_url, broker_url)
+
+
+def names(state: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(problem["problem"], problem["subject"]) for problem in state["problems"]]
+
+
+def run(database_url: str, redis_url: str, broker_url: str, *options: str) -> subprocess.CompletedProcess[str]:
+    env = clean_environment() | {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "COLUMNS": "80"}
+    env |= {"CELERY_BROKER_URL": broker_url}
+    return subprocess.run([*STATUS, *options], env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+def ran(db: psycopg.Connection[Any], job: str, age: float, state: str = "succeeded") -> None:
+    """A run of a job in a slot so many seconds ago."""
+    db.execute(
+        """INSERT INTO shop.job_runs (job, slot, state, started_at, finished_at, result)
+           SELECT %s, s, %s, s, s, '{"error": "out of luck"}'
+           FROM (SELECT now() - make_interval(secs => %s)) AS t (s)""",
+        [job, state, age],
+    )
+
+
+# What is told
+
+
+def test_a_fresh_shop_is_healthy_and_json_has_each_part(
+    ask: Ask, shop: Shop, database_url: str, redis_url: str, broker_url: str
+) -> None:
+    done = run(database_url, redis_url, broker_url, "--json")
+
+    state = json.loads(done.stdout)
+    assert (done.returncode, state["problems"], state["errors"]) == (0, [], [])
+    assert set(state) == set(ask()) == {
+        *("database", "redis", "broker", "workers", "queues", "in_hand", "order_queue", "events", "dead_letters"),
+        *("alerts", "jobs", "partitions", "connections", "connection_limit", "old_orders", "orders_last_day", "cache"),
+        *("errors", "problems"),
+    }  # fmt: skip
+    assert set(state["queues"]) == set(QUEUES)
+    assert state["queues"]["orders"] == {
+        "waiting": 0, "oldest_seconds": None, "undecodable": 0, "consumers": 0, "paused": False,
+    }  # fmt: skip
+    assert [job["job"] for job in state["jobs"]] == list(CADENCES)
+    assert state["partitions"] == [{"months_ahead": 6}]
+    assert 0 < state["connection_limit"]["used"] < state["connection_limit"]["usable"]
+    assert {row["waits_for"] for row in state["events"]} >= {"inbox"}
+
+
+def test_the_tables_fit_eighty_columns_and_the_exit_code_tells_of_a_problem(
+    shop: Shop, broker: Any, database_url: str, redis_url: str, broker_url: str
+) -> None:
+    broker.lpush("views\x06\x166", "a message")
+    shown = run(database_url, redis_url, broker_url)
+    probed = run(database_url, redis_url, broker_url, "--probe")
+
+    assert (shown.returncode, probed.returncode) == (1, 1)
+    line = "problem no_consumer views: no worker consumes this queue; 1 wait, the oldest for at least "
+    assert shown.stdout.splitlines()[-1].startswith(line)
+    assert probed.stdout.startswith(line)
+    assert probed.stdout.count("\n") == 1
+    assert max(len(line) for line in shown.stdout.splitlines()[:-1]) <= 80
+    assert (shown.stderr, probed.stderr) == ("", "")
+
+
+# What is a problem
+
+
+def test_a_silent_server_is_a_problem_and_the_others_are_still_shown(
+    database_url: str, redis_url: str, broker_url: str
+) -> None:
+    lost = collect(f"postgresql://u@{NOBODY}/x", redis_url, f"redis://{NOBODY}/0")
+    found = collect(database_url, f"redis://{NOBODY}/0", broker_url)
+
+    assert names(lost)[0][0] == names(lost)[1][0] == "silent"
+    assert [subject for _, subject in names(lost)] == ["database", "broker"]
+    assert (lost["database"], lost["jobs"], lost["queues"]) == (None, None, None)
+    assert lost["redis"]
+    assert names(found) == [("silent", "redis")]
+    assert found["database"]
+    assert found["queues"]["orders"]["waiting"] == 0
+
+
+def test_what_waits_with_no_consumer_is_a_problem_unless_its_queue_is_paused(ask: Ask, broker: Any) -> None:
+    broker.lpush("orders", "a message")
+    assert names(ask()) == [("no_consumer", "orders")]
+
+    queues.report(broker, "orders1@there", {"queues": ["orders"], "processes": 1, "waits_for_database": False})
+    consumed = ask()
+    assert names(consumed) == []
+    assert consumed["queues"]["orders"]["consumers"] == 1
+    assert consumed["workers"][0]["worker"] == "orders1@there"
+
+    long_ago = broker.time()[0] - queues.SILENT_SECONDS - 2
+    broker.hset(queues.WORKERS, "orders1@there", f"{long_ago} " + json.dumps({"queues": ["orders"]}))
+    assert names(ask()) == [("no_consumer", "orders")]
+
+    queues.pause(broker, "orders")
+    assert names(ask()) == []
+    assert ask()["queues"]["orders"]["paused"]
+
+
+def test_the_oldest_message_is_at_least_as_old_as_the_newest_that_was_seen_before(broker: Any) -> None:
+    look = lambda: queues.look(broker, ("views",), [])["views"]  # noqa: E731
+    broker.lpush("views", "first", "second")
+    assert look()["oldest_seconds"] == 0
+    assert wait_until(lambda: look()["oldest_seconds"] > 0.2, 10)
+
+    broker.lpush("views", "third")
+    assert broker.rpop("views") == b"first"
+    assert look()["oldest_seconds"] > 0.2  # `second` was there then, and is now
+
+    assert broker.rpop("views") == b"second"
+    assert look()["oldest_seconds"] == 0  # of `third` nothing is known
+    broker.delete("views")
+    assert look()["oldest_seconds"] is None
+    assert broker.hlen(queues.MARKS) == 0
+
+
+def test_too_few_partitions_are_a_problem(ask: Ask, db: psycopg.Connection[Any]) -> None:
+    third = datetime.now(UTC).replace(day=1) + timedelta(days=31 * 3)
+    db.execute(f"DROP TABLE shop.stock_movements_{third:%Y_%m}".encode())
+
+    state = ask()
+
+    assert names(state) == [("partitions", "partitions")]
+    assert state["problems"][0]["detail"] == "made for 2 months ahead, below 3"
+
+
+def test_a_job_is_overdue_when_slots_passed_without_a_success_and_a_failed_daily_job_is_seen_at_once(
+    ask: Ask, db: psycopg.Connection[Any]
+) -> None:
+    for job, cadence in CADENCES.items():
+        ran(db, job, cadence / 2)
+    assert names(ask()) == []
+
+    ran(db, "maintenance.verify", 1, "failed")
+    ran(db, "orders.sweep", 1, "failed")  # it is tried again in seconds
+    state = ask()
+    assert names(state) == [("job_failed", "maintenance.verify")]
+    assert state["problems"][0]["detail"] == "its last run failed: out of luck"
+
+    db.execute("DELETE FROM shop.job_runs WHERE job = 'orders.sweep'")
+    ran(db, "orders.sweep", 200)
+    assert names(ask()) == [("job_overdue", "orders.sweep"), ("job_failed", "maintenance.verify")]
+
+
+def test_a_job_that_never_ran_is_overdue_once_beat_is_known_to_have_worked(
+    ask: Ask, db: psycopg.Connection[Any]
+) -> None:
+    ran(db, "orders.sweep", 5)
+    assert names(ask()) == []
+    ran(db, "orders.sweep", 1_000)
+
+    assert {("job_overdue", "maintenance.prune"), ("job_overdue", "maintenance.verify")} <= {*names(ask())}
+
+
+def test_old_orders_and_old_events_are_problems(ask: Ask, shop: Shop, db: psycopg.Connection[Any]) -> None:
+    shop.stock("A", "E1", 5)
+    shop.submit(order("web-1", ("A", 1)))
+    assert names(ask()) == []
+
+    db.execute("UPDATE shop.order_queue SET received_at = now() - interval '61 seconds'")
+    db.execute(
+        """INSERT INTO shop.events_inbox (id, stream, kind, payload, created_at)
+           VALUES (shop.uuid7(), 'order:1', 'order.placed', '{}', now() - interval '2 minutes')"""
+    )
+
+    assert names(ask()) == [("orders_old", "EAST"), ("event_lag", "inbox")]
+
+
+def test_orders_without_any_job_say_that_beat_is_missing(ask: Ask, shop: Shop, db: psycopg.Connection[Any]) -> None:
+    shop.stock("A", "E1", 5)
+    shop.place_one(order("web-1", ("A", 1)))
+    state = ask()
+    assert names(state) == []
+
+    state["old_orders"] = [{"found": True}]  # an order's id cannot be made old
+
+    assert names({"problems": problems_of(state)}) == [("job_overdue", "all")]
+
+
+def test_connections_near_their_limit_are_a_problem(ask: Ask) -> None:
+    state = ask()
+    state["connection_limit"] |= {"used": 90, "usable": 100}
+
+    assert names({"problems": problems_of(state)}) == [("connections", "PostgreSQL")]
+
+
+def test_dead_letters_are_shown_and_are_no_problem(ask: Ask, db: psycopg.Connection[Any]) -> None:
+    db.execute("SELECT api.bury_message('orders.place', 't-1', '{}', 'poison', 1)")
+
+    state = ask()
+
+    assert state["dead_letters"] == [{"source": "celery", "code": "OM091", "letters": 1}]
+    assert names(state) == []
+
+
+# /healthz and /metrics
+
+
+def test_healthz_is_503_with_the_reasons_and_200_without(
+    shop: Shop, broker: Any, database_url: str, redis_url: str, broker_url: str
+) -> None:
+    with exporting(database_url, redis_url, broker_url) as scrape:
+        assert scrape.health() == (200, {"status": "ok", "problems": []})
+    broker.lpush("orders", "a message")
+    with exporting(database_url, redis_url, broker_url) as scrape:
+        code, health = scrape.health()
+
+    assert (code, health["status"]) == (503, "problems")
+    assert [(each["problem"], each["subject"]) for each in health["problems"]] == [("no_consumer", "orders")]
+
+
+def test_a_scrape_while_servers_are_away_or_frozen_is_quick_and_says_so(redis_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:  # it takes the connection, and is never heard of again
+        port = frozen.getsockname()[1]
+        with exporting(f"postgresql://u@127.0.0.1:{port}/x", redis_url, f"redis://{NOBODY}/0") as scrape:
+            started = time.monotonic()
+            seen = samples(scrape.text())
+            took = time.monotonic() - started
+            again = time.monotonic()
+            code, health = scrape.health()
+            assert time.monotonic() - again < 1  # what is known is not asked again for five seconds
+
+    assert took < 6
+    up = {server: seen.value("ordermill_up", server=server) for server in ("database", "redis", "broker")}
+    assert up == {"database": 0, "redis": 1, "broker": 0}
+    assert code == 503
+    assert [each["subject"] for each in health["problems"]] == ["database", "broker"]
+
+
+def test_another_path_is_not_found_and_a_port_in_use_is_one_line(redis_url: str) -> None:
+    with exporting("postgresql://u@127.0.0.1:1/x", redis_url, redis_url) as scrape:
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            scrape.get("/orders")
+        port = scrape.address.rpartition(":")[2]
+        env = clean_environment() | {"DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "REDIS_URL": redis_url}
+        command = [*STATUS[:-1], "metrics", "--port", port]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"ordermill: cannot listen on 127.0.0.1:{port} (")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,162 @@
+"""The queues of Celery as they are in Redis: how deep and how old, who consumes them, which are paused; and purging.
+
+Each worker reports here every two seconds, which costs one command, where `celery inspect` would cost CPU seconds. A
+paused queue is a member of a set that each worker reads with its report, so that a restarted one keeps to it.
+"""
+
+import json
+from typing import Any
+
+from workers.undecodable import record, undecodable_key
+
+STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # kombu keeps a list for each of its four priority steps
+WORKERS, PAUSED, MARKS = "ordermill.workers", "ordermill.paused", "ordermill.marks"
+REPORT_SECONDS = 2.0
+# A solo worker says nothing while it is in a batch, which lasts as long as its retries: some 13 s.
+SILENT_SECONDS = 30
+FORGOTTEN_SECONDS = 86_400
+UNACKNOWLEDGED = {"orders": "orders.unacked", "other queues": "unacked"}
+PURGED = "OM057"
+TOGETHER = 100
+
+# The set first: a Redis whose memory is full still answers, and only the report is missing there.
+REPORT = """
+local paused = redis.call('SMEMBERS', KEYS[2])
+redis.pcall('HSET', KEYS[1], ARGV[1], redis.call('TIME')[1] .. ' ' .. ARGV[2])
+return paused"""
+# A message does not say when it was sent. So the newest one is remembered with the time, and as long as it is found in
+# its list again, the oldest one is at least as old. Looked for in so many elements at either end, so that this is quick
+# however deep the queue. Measured in November 2026, 200,000 messages of 1 kB: 4 to 10 ms.
+LOOK = """
+local time, found = redis.call('TIME'), {}
+local now = time[1] + time[2] / 1000000
+for i = 2, #KEYS do
+    local key, depth, kept = KEYS[i], redis.call('LLEN', KEYS[i]), {}
+    if depth > 0 then
+        local known = redis.call('HGET', KEYS[1], key)
+        for _, mark in ipairs(known and cmsgpack.unpack(known) or {}) do
+            if #kept > 0 or redis.call('LPOS', key, mark[2], 'RANK', -1, 'MAXLEN', 20000)
+                or redis.call('LPOS', key, mark[2], 'MAXLEN', 20000) then kept[#kept + 1] = mark end
+        end
+        local item, last = redis.call('LINDEX', key, 0), kept[#kept]
+        local due = not last or (#kept < 4 and now - last[1] > math.max(5, (now - kept[1][1]) / 4))
+        if due and #item <= 16384 and not (last and last[2] == item) then kept[#kept + 1] = {now, item} end
+    end
+    if #kept > 0 then
+        redis.pcall('HSET', KEYS[1], key, cmsgpack.pack(kept))
+    else
+        redis.call('HDEL', KEYS[1], key)
+    end
+    found[#found + 1] = depth
+    found[#found + 1] = kept[1] and math.floor((now - kept[1][1]) * 1000) or 0
+end
+return found"""
+# One by one, and only what still is where it was: a worker may take messages meanwhile.
+SET_ASIDE = """
+redis.call('LLEN', KEYS[2])
+local moved = 0
+for i = 1, #ARGV, 2 do
+    if redis.call('LREM', KEYS[1], -1, ARGV[i]) == 1 then
+        redis.call('LPUSH', KEYS[2], ARGV[i + 1])
+        moved = moved + 1
+    end
+end
+return moved"""
+DROP = """
+local count = 0
+for i = 1, #KEYS do
+    count = count + redis.call('LLEN', KEYS[i])
+    redis.call('UNLINK', KEYS[i])
+end
+return count"""
+
+
+def lists_of(queue: str) -> list[str]:
+    """The Redis lists of a queue, by priority."""
+    return [queue + step for step in STEPS]
+
+
+def report(client: Any, worker: str, facts: dict[str, Any]) -> set[str]:
+    """Notes that a worker lives, and gives the queues that are paused."""
+    return {name.decode() for name in client.eval(REPORT, 2, WORKERS, PAUSED, worker, json.dumps(facts))}
+
+
+def sign_off(client: Any, worker: str) -> None:
+    """Notes that a worker has stopped."""
+    client.hdel(WORKERS, worker)
+
+
+def workers(client: Any) -> list[dict[str, Any]]:
+    """The workers that have reported lately: name, seconds since then, and what they said; forgets the long silent."""
+    now = client.time()[0]
+    found = []
+    for name, value in client.hgetall(WORKERS).items():
+        seconds, _, facts = value.decode().partition(" ")
+        silent = max(0, now - int(seconds))
+        if silent > FORGOTTEN_SECONDS:
+            client.hdel(WORKERS, name)
+        else:
+            found.append({"worker": name.decode(), "silent_seconds": silent, **json.loads(facts)})
+    return sorted(found, key=lambda worker: str(worker["worker"]))
+
+
+def paused(client: Any) -> set[str]:
+    """The queues that are paused."""
+    return {name.decode() for name in client.smembers(PAUSED)}
+
+
+def look(client: Any, names: tuple[str, ...], living: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Each queue: how many wait, for how many seconds at least the oldest does (None: nothing waits), how many were set
+    aside as undecodable, how many living workers consume it, and whether it is paused."""
+    keys = [key for name in names for key in lists_of(name)]
+    found = client.eval(LOOK, 1 + len(keys), MARKS, *keys)
+    stopped = paused(client)
+    queues = {}
+    for place, name in enumerate(names):
+        part = found[place * 2 * len(STEPS) : (place + 1) * 2 * len(STEPS)]
+        waiting = sum(part[::2])
+        queues[name] = {
+            "waiting": waiting,
+            "oldest_seconds": max(part[1::2]) / 1000 if waiting else None,
+            "undecodable": client.llen(undecodable_key(name)),
+            "consumers": sum(name in each["queues"] for each in living if each["silent_seconds"] <= SILENT_SECONDS),
+            "paused": name in stopped,
+        }
+    return queues
+
+
+def depth(client: Any, queue: str) -> int:
+    """How many messages wait."""
+    return sum(int(client.llen(key)) for key in lists_of(queue))
+
+
+def pause(client: Any, queue: str) -> bool:
+    """Has workers stop consuming this queue, until `resume`; false when it was paused."""
+    return bool(client.sadd(PAUSED, queue))
+
+
+def resume(client: Any, queue: str) -> bool:
+    """Has workers consume it again; false when it was not paused."""
+    return bool(client.srem(PAUSED, queue))
+
+
+def set_aside(client: Any, queue: str) -> int:
+    """Takes what waits now out of its queue, to become dead letters, and gives how many; none is lost on the way."""
+    moved = 0
+    for key in lists_of(queue):
+        for _ in range(-(-client.llen(key) // TOGETHER)):
+            items = client.lrange(key, -TOGETHER, -1)
+            if not items:
+                break
+            pairs = [part for item in reversed(items) for part in (item, record(queue, item, PURGED, _REASON))]
+            moved += client.eval(SET_ASIDE, 2, key, undecodable_key(queue), *pairs)
+    return moved
+
+
+def drop(client: Any, queue: str) -> int:
+    """Deletes what waits, for good, and gives how many."""
+    keys = lists_of(queue)
+    return int(client.eval(DROP, len(keys), *keys))
+
+
+_REASON = "An operator purged its queue."
