@@ -242,6 +242,20 @@ def test_a_stream_is_not_lost_to_one_who_has_just_sent_its_last(shop: Shop, conn
     assert [row["kind"] for row in claim(shop)] == ["test.c"]
 
 
+def test_an_endpoint_removed_while_events_are_given_out_fails_nothing(shop: Shop, connect_as: Connect) -> None:
+    add(shop, "a", URL)
+    add(shop, "b", URL)
+    happen(shop, "test.a")
+    shop.value("SELECT api.sequence_events()")
+    remover = connect_as("owner")
+    with remover.transaction():
+        remover.execute("SELECT api.remove_webhook('a')")
+        consuming = Step(shop.db, "SELECT api.dispatch_events('webhooks')").waits(connect_as("owner"))
+    assert consuming.result() == [(1,)]
+
+    assert shop.rows("SELECT endpoint FROM api.webhook_deliveries") == ["b"]
+
+
 # Attempts
 
 
