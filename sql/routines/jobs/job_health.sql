@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION api.job_health(p_jobs text [])
+CREATE OR REPLACE FUNCTION api.job_health(p_jobs text[])
 RETURNS TABLE (
     job text, state text, attempt integer, slot timestamptz, started_at timestamptz, finished_at timestamptz,
     error text, succeeded_slot timestamptz, since_slot_seconds double precision, known_seconds double precision
@@ -24,5 +24,5 @@ AS $$
     ORDER BY j.place
 $$;
 
-COMMENT ON FUNCTION api.job_health(text []) IS
+COMMENT ON FUNCTION api.job_health(text[]) IS
 'Of each job named: its last run, the slot of its last success and how long ago that was, and how long ago its first slot was; NULLs for one that never ran.';
