@@ -14,13 +14,13 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 LONGEST_TICK = 5 * MINUTE
 
 
-def _every(task: str, cadence: float) -> dict[str, Any]:
+def _every(task: str, cadence: float, queue: str = "maintenance") -> dict[str, Any]:
     tick = min(cadence, LONGEST_TICK)
     return {
         "task": task,
         "schedule": tick,
         "kwargs": {"cadence": cadence},
-        "options": {"queue": "maintenance", "expires": tick},
+        "options": {"queue": queue, "expires": tick},
     }
 
 
@@ -29,10 +29,23 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "drain": {"task": "orders.drain", "schedule": 5.0, "options": {"queue": "maintenance", "expires": 5.0}},
     # Likewise for the dispatcher of events.
     "dispatch": {"task": "events.dispatch", "schedule": 5.0, "options": {"queue": "events", "expires": 5.0}},
+    # Likewise for the deliverer of webhooks.
+    "deliver-webhooks": {"task": "webhooks.deliver", "schedule": 5.0, "options": {"queue": "events", "expires": 5.0}},
+    "prune-deliveries": _every("webhooks.prune", HOUR),
     "sweep": _every("orders.sweep", 10.0),
     "collect-undecodable": _every("maintenance.collect_undecodable", 10.0),
     "expire-holds": _every("maintenance.expire_holds", 15.0),
+    "warm-cache": _every("cache.warm", 10 * MINUTE, "cache"),
     "ensure-partitions": _every("maintenance.ensure_partitions", HOUR),
     "prune": _every("maintenance.prune", HOUR),
     "verify": _every("maintenance.verify", DAY),
+    "retire-partitions": _every("upkeep.retire_partitions", DAY),
+    "statistics": _every("upkeep.statistics", HOUR),
+    "slow-queries": _every("upkeep.slow_queries", HOUR),
+    "unused-indexes": _every("upkeep.unused_indexes", DAY),
+    "locks": _every("upkeep.locks", MINUTE),
+    "refresh-views": _every("views.refresh", MINUTE, "views"),
+    "alerts-notify": _every("alerts.notify", 10.0, "alerts"),
+    "alerts-escalate": _every("alerts.escalate", MINUTE, "alerts"),
+    "alerts-scan": _every("alerts.scan", DAY, "alerts"),
 }

@@ -147,6 +147,28 @@ class TransferRequest(Payload):
     in_transit: Annotated[bool, Field(strict=True)] = False
 
 
+Names = Annotated[list[Name], Field(min_length=1, max_length=100)]
+
+
+class ProductsRequest(Payload):
+    """Reads products by their codes, 1 to 100 of them."""
+
+    codes: Names
+
+
+class AvailabilityRequest(Payload):
+    """Reads what can be ordered of skus, 1 to 100 of them: in all pools, or in one."""
+
+    skus: Names
+    pool: Name | None = None
+
+
+class CategoriesRequest(Payload):
+    """Reads categories by their codes, 1 to 100 of them."""
+
+    codes: Names
+
+
 def fits_as_key(value: object) -> bool:
     """Whether a value can be a request's key; a task id, which the client chooses, need not."""
     try:
@@ -199,6 +221,8 @@ def refusal(key: str, error: ValidationError) -> dict[str, Any]:
         code, message = "OM020", "Give version 1."
     elif path == "lines":
         code = {"missing": "OM008", "too_short": "OM008", "too_long": "OM009"}.get(kind, "OM011")
+    elif path in {"codes", "skus"} and kind in {"missing", "too_short", "too_long"}:
+        code, message = "OM035", f"Give a list of 1 to 100 {path}."
     elif path.endswith("quantity"):
         code = "OM007"
     elif kind.startswith("string"):

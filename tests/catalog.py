@@ -36,6 +36,8 @@ QUERIES = {
     f" pg_trigger AS t"
     f" JOIN pg_class AS c ON c.oid = tgrelid WHERE c.relnamespace {IN_SCHEMAS} AND NOT tgisinternal",
     "views": "SELECT schemaname, viewname, definition FROM pg_views WHERE schemaname IN ('shop', 'api')",
+    "materialized views": "SELECT matviewname, definition FROM pg_matviews WHERE schemaname = 'shop'",
+    "freshness": "SELECT view, turn, built_from, max_staleness, deadline, history, enabled FROM shop.view_freshness",
     "types": f"SELECT typname, typtype::text, {_rights('typacl', _TYPE, 'typowner')} FROM pg_type WHERE"
     f" typnamespace {IN_SCHEMAS} AND typtype <> 'b'",
     "schemas": f"SELECT nspname, {_rights('nspacl', _SCHEMA, 'nspowner')}, nspowner::regrole::text,"

@@ -74,9 +74,45 @@ _EVENT = (
     "INSERT INTO shop.events (position, id, stream, kind, payload, created_at)"
     " SELECT {position}, {id}, stream, kind, payload, created_at FROM shop.events LIMIT 1"
 )
+_ALERT = (
+    "INSERT INTO shop.alerts ({id}variant_id, location_id, level, state, resolved_at, recovered_at)"
+    " OVERRIDING SYSTEM VALUE SELECT {id}{variant}, {location}, level, 'resolved', now(), now()"
+    " FROM shop.alerts LIMIT 1"
+)
+_RECIPIENT = "INSERT INTO shop.alert_recipients (address, min_escalation, pool_id, category_id) VALUES ({})"
 _COUNTED = "INSERT INTO shop.message_attempts (message, attempts) VALUES ({message}, {attempts})"
 _JOB = "INSERT INTO shop.job_runs (job, slot, state, leased_until, finished_at) VALUES ({job}, {slot}, {rest})"
 
+_ENDPOINT = (
+    "INSERT INTO shop.webhook_endpoints (name, url, kinds, secret, timeout_ms) SELECT {name}, {url}, {kinds}, {secret},"
+    " {timeout} FROM shop.webhook_endpoints"
+)
+
+
+def _endpoint(**changes: str) -> str:
+    values = {"name": "'other'", "url": "url", "kinds": "kinds", "secret": "secret", "timeout": "timeout_ms"} | changes
+    return _ENDPOINT.format(**values)
+
+
+WEBHOOKS = {
+    "webhook_endpoints_pkey": _again("webhook_endpoints", "name, url, kinds, secret", "'other', url, kinds, secret"),
+    "endpoint_name_is_unique": _endpoint(name="name"),
+    "endpoint_name_is_readable": _endpoint(name="'No name'"),
+    "endpoint_url_is_plain": _endpoint(url="'https://user:word@hooks.example/'"),
+    "endpoint_wants_something": _endpoint(kinds="'{}'"),
+    "secret_has_32_bytes": _endpoint(secret="'whsec_short'"),
+    "endpoint_timeout_in_range": _endpoint(timeout="0"),
+    "previous_secret_runs_out": "UPDATE shop.webhook_endpoints SET previous_secret = secret",
+    "a_disabled_endpoint_says_why": "UPDATE shop.webhook_endpoints SET disabled_at = now()",
+    "failures_not_negative": "UPDATE shop.webhook_endpoints SET failures = -1",
+    "a_replay_has_an_end": "UPDATE shop.webhook_endpoints SET replay_position = 1",
+    "webhook_deliveries_pkey": "INSERT INTO shop.webhook_deliveries SELECT * FROM shop.webhook_deliveries LIMIT 1",
+    "delivery_has_an_endpoint": "UPDATE shop.webhook_deliveries SET endpoint_id = 0",
+    "delivery_attempts_not_negative": "UPDATE shop.webhook_deliveries SET attempts = -1",
+    "only_an_ended_delivery_is_dead": "UPDATE shop.webhook_deliveries SET letter_id = gen_random_uuid()",
+    "delivery_streams_pkey": "INSERT INTO shop.delivery_streams SELECT * FROM shop.delivery_streams LIMIT 1",
+    "stream_has_an_endpoint": "UPDATE shop.delivery_streams SET endpoint_id = 0",
+}
 CATALOG = {
     "currencies_pkey": "INSERT INTO shop.currencies VALUES ('USD', 2)",
     "currency_code_is_iso_4217": "INSERT INTO shop.currencies VALUES ('usd', 2)",
@@ -207,7 +243,92 @@ ORDERS = {
     " SELECT id, order_id, from_status, to_status FROM shop.order_status_history LIMIT 1",
     "step_is_allowed": "UPDATE shop.orders SET status = 'held' WHERE key = 'placed'",
 }  # fmt: skip
-REFUSED = CATALOG | STOCK | REQUESTS | ORDERS
+_RETIRED = "INSERT INTO shop.retirements (month, events_through) VALUES ({month}, {through});"
+_POLICY = "INSERT INTO shop.retention_policies (kind, keep) VALUES ({kind}, {keep})"
+_BALANCE = "INSERT INTO shop.opening_balances SELECT {variant}, {location}, 0, 0, 0, 0, 0, 0"
+_ARCHIVE = (
+    "INSERT INTO shop.archives (table_name, month, file, rows, digest, sha256, bytes)"
+    " VALUES ('orders', {month}, 'orders.parquet', {rows}, 0, {sha}, 0)"
+)
+_SHA = "repeat('0', 64)"
+_FINDING = (
+    "INSERT INTO shop.upkeep_findings (report, object, severity, detail) VALUES ('r', {object}, {severity}, '{{}}')"
+)
+_SIZE = "INSERT INTO shop.table_sizes (table_name, day, bytes) VALUES ('orders', '2020-01-01', 1)"
+_OLD = "'2020-01-01'"
+KEPT = (
+    _RETIRED.format(month="'2019-12-01'", through="0"),
+    _RETIRED.format(month=_OLD, through="0"),
+    _BALANCE.format(variant=A, location=E1),
+    _ARCHIVE.format(month=_OLD, rows="1", sha=_SHA),
+    _FINDING.format(object="'o'", severity="'note'"),
+    _SIZE,
+)
+UPKEEP = {
+    "retention_policies_pkey": _POLICY.format(kind="'job_runs'", keep="'7 days'"),
+    "kept_for_a_day_at_least": _POLICY.format(kind="'new'", keep="'1 hour'"),
+    "months_kept_leave_room_ahead": "UPDATE shop.retention_policies SET keep = '17 months' WHERE kind = 'partitions'",
+    "retirements_pkey": _RETIRED.format(month=_OLD, through="0"),
+    "retired_by_whole_months": _RETIRED.format(month="'2020-02-02'", through="0"),
+    "events_through_not_negative": _RETIRED.format(month="'2020-02-01'", through="-1"),
+    "opening_balances_pkey": _BALANCE.format(variant=A, location=E1),
+    "balance_has_a_variant": _BALANCE.format(variant="0", location=E1),
+    "balance_has_a_location": _BALANCE.format(variant=A, location="0"),
+    "archives_pkey": _ARCHIVE.format(month=_OLD, rows="1", sha=_SHA),
+    "archive_is_of_a_retired_month": _ARCHIVE.format(month="'2020-02-01'", rows="1", sha=_SHA),
+    "archived_rows_not_negative": _ARCHIVE.format(month="'2019-12-01'", rows="-1", sha=_SHA),
+    "sha256_is_hex": _ARCHIVE.format(month="'2019-12-01'", rows="1", sha="'none'"),
+    "upkeep_findings_pkey": _FINDING.format(object="'o'", severity="'note'"),
+    "severity_is_known": _FINDING.format(object="'other'", severity="'fatal'"),
+    "table_sizes_pkey": _SIZE,
+}
+_REFRESH = "INSERT INTO shop.view_refreshes (id, view, started_at, ms, rows, error) VALUES ({values})"
+_FRESHNESS = (
+    "INSERT INTO shop.view_freshness (view, turn, max_staleness, deadline)"
+    " VALUES ({view}, {turn}, interval '1 min', interval '1 min')"
+)
+VIEWS = {
+    "view_freshness_pkey": _FRESHNESS.format(view="'sales_by_day'", turn="99"),
+    "views_have_different_turns": _FRESHNESS.format(view="'x'", turn="1"),
+    "view_is_built_from_a_known_one": "UPDATE shop.view_freshness SET built_from = 'x' WHERE view = 'sales_by_day'",
+    "view_is_not_built_from_itself": "UPDATE shop.view_freshness SET built_from = view",
+    "freshness_in_range": "UPDATE shop.view_freshness SET max_staleness = '0 s'",
+    "deadline_in_range": "UPDATE shop.view_freshness SET deadline = '1 hour'",
+    "history_in_range": "UPDATE shop.view_freshness SET history = '1 hour'",
+    "view_states_pkey": "INSERT INTO shop.view_states (view) VALUES ('sales_by_day')",
+    "state_is_of_a_known_view": "INSERT INTO shop.view_states (view) VALUES ('x')",
+    "failures_not_negative": "UPDATE shop.view_states SET failures = -1",
+    "only_a_failure_is_retried": "UPDATE shop.view_states SET failures = 1",
+    "data_has_its_window": "UPDATE shop.view_states SET refreshed_at = now(), from_id = NULL, from_at = now()",
+    "view_refreshes_pkey": "INSERT INTO shop.view_refreshes SELECT * FROM shop.view_refreshes",
+    "refresh_is_of_a_known_view": _REFRESH.format(values=f"{SOME_ID}, 'x', now(), 1, 1, NULL"),
+    "refresh_took_time": _REFRESH.format(values=f"{SOME_ID}, 'sales_by_day', now(), -1, 1, NULL"),
+    "a_refresh_has_rows_or_an_error": _REFRESH.format(values=f"{SOME_ID}, 'sales_by_day', now(), 1, NULL, NULL"),
+}
+ALERTS = {
+    "alerts_pkey": _ALERT.format(id="id, ", variant="variant_id", location="location_id"),
+    "alert_has_a_variant": _ALERT.format(id="", variant="0", location="location_id"),
+    "alert_has_a_location": _ALERT.format(id="", variant="variant_id", location="0"),
+    "alert_level_is_known": "UPDATE shop.alerts SET level = 'high'",
+    "alert_state_is_known": "UPDATE shop.alerts SET state = 'lost'",
+    "escalation_in_range": "UPDATE shop.alerts SET escalation = 3",
+    "a_resolved_alert_has_its_time": "UPDATE shop.alerts SET state = 'resolved'",
+    "only_a_resolved_alert_has_recovered": "UPDATE shop.alerts SET recovered_at = now()",
+    "alert_recipients_pkey": _again("alert_recipients", "address", "'b@x.example'"),
+    "recipient_is_listed_once": _RECIPIENT.format("'a@x.example', 1, NULL, NULL"),
+    "recipient_can_be_mailed": _RECIPIENT.format("E'b@x.example\\nBcc: c@x.example', 0, NULL, NULL"),
+    "min_escalation_in_range": _RECIPIENT.format("'b@x.example', 3, NULL, NULL"),
+    "recipient_has_a_known_pool": _RECIPIENT.format("'b@x.example', 0, 0, NULL"),
+    "recipient_has_a_known_category": _RECIPIENT.format("'b@x.example', 0, NULL, 0"),
+    "alert_notices_pkey": "INSERT INTO shop.alert_notices (id, address, alert_ids)"
+    " SELECT id, 'b@x.example', alert_ids FROM shop.alert_notices LIMIT 1",
+    "notice_is_about_something": "UPDATE shop.alert_notices SET alert_ids = '{}'",
+    "notice_attempts_not_negative": "UPDATE shop.alert_notices SET attempts = -1",
+    "a_sent_notice_is_not_leased": "UPDATE shop.alert_notices SET sent_at = now(), leased_until = now()",
+}
+
+
+REFUSED = WEBHOOKS | CATALOG | STOCK | REQUESTS | ORDERS | UPKEEP | VIEWS | ALERTS
 
 EXEMPT = {
     "order_has_one_currency": "the target of line_has_its_order_and_currency; orders_pkey is narrower",

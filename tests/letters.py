@@ -32,11 +32,11 @@ def environment(mill: Mill, **env: str) -> dict[str, str]:
     return clean_environment() | mill.env | {"COLUMNS": "200"} | env
 
 
-def run(mill: Mill, *arguments: object, without: Iterable[str] = (), **env: str) -> Done:
-    """`ordermill dead-letters …` without a terminal; in this process, because to start one takes seconds."""
+def run(mill: Mill, *arguments: object, without: Iterable[str] = (), command: str = "dead-letters", **env: str) -> Done:
+    """`ordermill dead-letters …` (or another) without a terminal; in this process, because one takes seconds."""
     told = {name: value for name, value in environment(mill, **env).items() if name not in without}
     out, err = StringIO(), StringIO()
-    words = ["ordermill", "dead-letters", *map(str, arguments)]
+    words = ["ordermill", command, *map(str, arguments)]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err), open(os.devnull) as nothing:
         for name in {*os.environ} - {*told}:
             patch.delenv(name)

@@ -15,7 +15,8 @@ END $$"""
 
 
 def add_noted(shop: Shop) -> None:
-    """Makes it and lets it begin with the first event."""
+    """Makes it and lets it begin with the first event: what the opening of the shop told is forgotten."""
+    shop.db.execute("DELETE FROM shop.events_inbox")
     shop.db.execute("CREATE TABLE shop.noted (position bigint, stream text, kind text, delay interval)")
     shop.db.execute(ROUTINE)
     shop.db.execute("INSERT INTO shop.event_consumers (consumer) VALUES ('noted')")

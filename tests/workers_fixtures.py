@@ -50,6 +50,7 @@ class Mill:
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "CELERY_BROKER_URL": broker_url,
+            "ORDERMILL_CACHE_URL": redis_url,
             "ORDERMILL_HOME": str(folder),
         }
         self.children: list[Child] = []

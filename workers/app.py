@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, worker_init, worker_process_init
+from celery.signals import celeryd_init, worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
 from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from workers.database import forget
 from workers.errors import SetupError
 from workers.flower import prepare_flower
 from workers.settings import Settings, get_settings, unusable
+from workers.traces import begin_tracing, end_tracing, installed
 
 QUEUES = ("orders", "inventory", "views", "alerts", "cache", "events", "maintenance")
 # A foreign send_task without a queue waits in `celery`, so a general worker consumes that too.
@@ -66,6 +67,7 @@ def configure(application: Celery, settings: Settings) -> None:
             "orders.*": {"queue": "orders"},
             "inventory.*": {"queue": "inventory"},
             "maintenance.*": {"queue": "maintenance"},
+            "upkeep.*": {"queue": "maintenance"},
             "events.*": {"queue": "events"},
             "webhooks.*": {"queue": "events"},
             "alerts.*": {"queue": "alerts"},
@@ -143,6 +145,8 @@ def _choose_transport(conf: Any = None, options: Any = None, **_: Any) -> None:
     The set is otherwise shared by all workers, and one with a short visibility timeout would run the others' long
     tasks a second time.
     """
+    if get_settings().traces and not installed():
+        sys.exit("ordermill: ORDERMILL_TRACES needs the extra `traces`: pip install 'ordermill[traces]', or unset it")
     excluded = named(options, "exclude_queues")
     names = named(options, "queues") - excluded
     settings, kind = get_settings(), "guarded"
@@ -216,5 +220,12 @@ def unfit(conf: Any) -> str | None:
 
 @worker_process_init.connect(weak=False)
 def _connect_after_fork(**_: Any) -> None:
-    """A child never shares a connection with its parent or siblings."""
+    """A child never shares a connection, or a thread, with its parent or siblings. The solo pool says this too."""
     forget()
+    begin_tracing()
+
+
+@worker_process_shutdown.connect(weak=False)
+@worker_shutdown.connect(weak=False)  # of the solo pool, and of a parent that has not begun
+def _end_of_process(**_: Any) -> None:
+    end_tracing()

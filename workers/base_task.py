@@ -12,7 +12,9 @@ from celery.utils.log import get_task_logger
 from workers import metrics
 from workers.database import call, call_one, holdable
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
+from workers.logs import about_outcome, about_request
 from workers.settings import get_settings
+from workers.traces import ids_of, message_span, tell
 
 # Attempts to take back when PostgreSQL answers, by the message: whether all of them. This process's own.
 owed: dict[str, bool] = {}
@@ -49,6 +51,15 @@ class CommandTask(Task):
 
         A redelivered message may have killed its worker. Its attempts are counted, so that it does not do so for ever.
         """
+        with message_span(self.name, self.request.id, vars(self.request)) as span:
+            about_request(payload_of(args, kwargs), self.request.id, ids_of(span))
+            result = self.attempt(args, kwargs)
+            tell(span, result)
+        about_outcome(result)
+        return result
+
+    def attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One attempt at the message, for its result; raises `Reject` for what goes back to the queue."""
         attempts, started = 0, time.monotonic()
         try:
             take_back()
@@ -127,6 +138,18 @@ def take_back() -> None:
     for message, all_of_them in list(owed.items()):
         call("api.forget_attempt", message, all_of_them, patience=0.0)
         del owed[message]
+
+
+class ReadTask(Task):
+    """A read: it changes nothing, so it has no key, is acknowledged early, and is asked again where it is lost.
+
+    Its result is kept, because somebody waits for it. It may be called with anything: what does not fit is refused.
+    """
+
+    abstract = True
+    typing = False
+    acks_late = False
+    ignore_result = False
 
 
 class JobTask(Task):

@@ -24,6 +24,8 @@ from redis.exceptions import RedisError
 from workers import metrics
 from workers.base_task import CommandTask
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
+from workers.logs import about_batch, log_outcomes
+from workers.traces import batch_span, ids_of, tell
 from workers.transport import Taking
 
 EVENTS_TOGETHER = 300  # three a message; Celery sends 24 together
@@ -144,11 +146,19 @@ class Batch:
         requests = [request for request in requests if not (request.id in revoked_tasks and request.revoked())]
         if not requests:
             return
+        with about_batch(self.task.name, len(requests)):
+            self.run(requests)
+
+    def run(self, requests: list[Any]) -> None:
+        """Runs these together, and settles each."""
         started, pid = monotonic(), os.getpid()
         for request in requests:
             request.on_accepted(pid, started)
         try:
-            results = self.task.run_batch([Call(request.args, request.kwargs, request.id) for request in requests])
+            with batch_span(self.task.name, [(request.id, request.request_dict) for request in requests]) as spans:
+                results = self.task.run_batch([Call(request.args, request.kwargs, request.id) for request in requests])
+                for span, result in zip(spans, results, strict=True):
+                    tell(span, result)
         except (OutageError, FaultError) as error:
             log.warning("%d messages of %s go back to the queue", len(requests), self.task.name)
             # One of them may take PostgreSQL down each time: then each is run alone, and its attempts are counted.
@@ -164,6 +174,8 @@ class Batch:
             self.run_alone(requests)
         else:
             self.finish(requests, results, monotonic() - started)
+            messages = ({"task_id": request.id} | ids_of(span) for request, span in zip(requests, spans, strict=True))
+            log_outcomes(results, messages)
 
     def run_alone(self, requests: list[Any]) -> None:
         """Runs each Celery's own way, until the database is away."""

@@ -18,9 +18,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from workers.cli_alerts import alerts
+from workers.cli_cache import cache
 from workers.cli_dead_letters import letters
 from workers.cli_events import events
 from workers.cli_queues import queues
+from workers.cli_upkeep import upkeep
+from workers.cli_views import views
+from workers.cli_webhooks import webhooks
 from workers.errors import OrdermillError
 from workers.home_folder import located_settings
 from workers.processes import Stack
@@ -33,7 +38,12 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(letters, name="dead-letters")
+app.add_typer(alerts, name="alerts")
+app.add_typer(cache, name="cache")
 app.add_typer(events, name="events")
+app.add_typer(upkeep)
+app.add_typer(views, name="views")
+app.add_typer(webhooks, name="webhooks")
 app.add_typer(queues, name="queues")
 console = Console()
 

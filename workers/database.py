@@ -20,6 +20,7 @@ from workers import metrics
 from workers.errors import DatabaseError, FaultError, OutageError
 from workers.retry import CHECK_VIOLATION, classify, retrying
 from workers.settings import Settings, get_settings
+from workers.traces import routine_span
 
 __all__ = [
     "Jsonb",
@@ -165,14 +166,15 @@ def call(routine: str, *arguments: object, on: Connection | None = None, patienc
     """
     statement = f"SELECT * FROM {routine}({', '.join(['%s'] * len(arguments))})"  # noqa: S608 - a name of ours
     if on is not None:
-        return _rows(on, statement, arguments)
+        with routine_span(routine, statement):
+            return _rows(on, statement, arguments)
     if patience == 0:
-        return _in_session(statement, arguments)
+        return _in_session(routine, statement, arguments)
     midway = False
     for attempt in retrying(get_settings(), patience):
         with attempt:
             try:
-                return _in_session(statement, arguments)
+                return _in_session(routine, statement, arguments)
             except DatabaseError as error:
                 midway = error.midway = midway or error.midway
                 raise
@@ -184,8 +186,8 @@ def call_one(routine: str, *arguments: object, on: Connection | None = None, pat
     return call(routine, *arguments, on=on, patience=patience)[0]
 
 
-def _in_session(statement: str, arguments: Sequence[object]) -> list[Any]:
-    with session() as connection:
+def _in_session(routine: str, statement: str, arguments: Sequence[object]) -> list[Any]:
+    with routine_span(routine, statement), session() as connection:
         return _rows(connection, statement, arguments)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
+from workers import cache_events
 from workers.database import call, call_one, session
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.settings import Settings
@@ -32,9 +33,7 @@ REST = 1.0  # seconds that a consumer is left alone after an outage of its own
 QUERY_CANCELED = "57014"
 
 Handler = Callable[[list[dict[str, Any]]], None]
-HANDLERS: dict[str, Handler] = {}
-# What leaves work due for another task, which beat would start only at its next tick.
-FOLLOWED: dict[str, str] = {}
+HANDLERS: dict[str, Handler] = {"cache": cache_events.handle}
 
 
 @dataclass
@@ -54,7 +53,6 @@ class Dispatcher:
 
     settings: Settings
     connection: Connection
-    follow: Callable[[str], None] = lambda _task: None
     consumers: list[Consumer] = field(default_factory=list)
     sequenced: int = 0
     buried: int = 0
@@ -110,8 +108,6 @@ class Dispatcher:
         consumer.limit = min(DISPATCHED, consumer.limit * 2)
         if count:
             self.given[consumer.name] = self.given.get(consumer.name, 0) + count
-            if consumer.name in FOLLOWED:
-                self.follow(FOLLOWED[consumer.name])
         return count
 
     def give(self, consumer: Consumer) -> int:
@@ -158,18 +154,15 @@ class Dispatcher:
         log.info("consumer %s is given %d at once: %s", consumer.name, consumer.limit, error)
 
 
-def dispatch(
-    settings: Settings, seconds: float, *, until_empty: bool = False, follow: Callable[[str], None] | None = None
-) -> dict[str, Any] | None:
+def dispatch(settings: Settings, seconds: float, *, until_empty: bool = False) -> dict[str, Any] | None:
     """Sequences and dispatches for so many seconds, or only until nothing waits; None when another dispatcher does.
 
-    Where that one stands still it goes on beside it. `follow` is called with the name of a task that has work now.
-    An outage or a broken deployment ends it: the next goes on from the cursors.
+    Where that one stands still it goes on beside it. An outage or a broken deployment ends it: the next goes on from the cursors.
     """
     try:
         with session() as connection:
             connection.detach()  # the lock goes with this connection, whatever happens
-            run = Dispatcher(settings, connection, follow or (lambda _task: None))
+            run = Dispatcher(settings, connection)
             alone = run.take()
             if not alone and not run.late():
                 return None

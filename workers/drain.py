@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from workers import metrics
 from workers.database import call, session
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
+from workers.logs import log_outcomes
 from workers.settings import Settings
 
 log = get_task_logger(__name__)
@@ -153,6 +154,7 @@ class Drain:
         except FaultError:
             self.release(claim["claim_id"])
             raise
+        log_outcomes(outcomes)
         metrics.answered("orders.drain", outcomes, time.monotonic() - started, batch=True)
         placed = sum(outcome["status"] == "placed" for outcome in outcomes)
         self.placed += placed

@@ -5,6 +5,7 @@ import secrets
 import sys
 
 from workers.errors import SetupError
+from workers.logs import set_up
 from workers.settings import Settings
 
 
@@ -16,6 +17,7 @@ def prepare_flower(settings: Settings) -> None:
     """
     if "flower" not in sys.argv[1:]:
         return
+    set_up()
     os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")
     os.environ.setdefault("FLOWER_PORT", str(settings.flower_port))
     # A blank one is no login, and FLOWER_AUTH_PROVIDER says only who would ask for one.

@@ -14,6 +14,7 @@ from workers.settings import Settings, get_settings
 
 STATE = Path("run") / "stack.json"
 STACK_LOCK = Path("run") / "stack.lock"
+ADDRESSES = ("database_url", "redis_url", "broker_url", "cache_url")
 _PARTS = {
     "database_url": ("database", "DATABASE_URL"),
     "redis_url": ("Redis", "REDIS_URL"),
@@ -108,7 +109,7 @@ def located_settings(*parts: str) -> Settings:
     given = set(settings.model_fields_set)
     if "redis_url" not in given and settings.broker_url == settings.redis_url:
         given.discard("broker_url")  # derived from a REDIS_URL that nobody gave
-    found = {name: running[name] for name in ("database_url", "redis_url", "broker_url") if name in running}
+    found = {name: running[name] for name in ADDRESSES if name in running}
     update: dict[str, Any] = {name: value for name, value in found.items() if name not in given}
     for part in parts:
         if part not in given and part not in update:

@@ -10,7 +10,7 @@ from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
 from workers import metrics
-from workers.database import Jsonb, call, call_one, holdable, session
+from workers.database import Jsonb, call, holdable, session
 from workers.errors import OrdermillError, TransientError
 from workers.settings import get_settings
 
@@ -59,20 +59,21 @@ def run_job(job: str, cadence: float | None, lease: float, work: Work) -> dict[s
 def repeat(connection: Connection, routine: str, *arguments: object) -> int:
     """Calls a routine that does one bounded batch and gives its count, until it gives 0; gives the sum."""
     total = 0
-    while done := _batch(connection, routine, arguments):
+    while done := int(batch(connection, routine, *arguments)[0]):
         total += done
     return total
 
 
-def _batch(connection: Connection, routine: str, arguments: tuple[object, ...]) -> int:
+def batch(connection: Connection, routine: str, *arguments: object) -> list[Any]:
+    """Calls a routine that does one bounded batch, again after a lock or a deadlock; gives its rows."""
     for attempt in range(1, BATCH_ATTEMPTS):
         try:
-            return int(call_one(routine, *arguments, on=connection))
+            return call(routine, *arguments, on=connection)
         except TransientError as error:
             log.info("%s is tried again: %s", routine, error)
             metrics.retried(error)
             time.sleep(random.uniform(0.01, 0.1 * attempt))  # noqa: S311
-    return int(call_one(routine, *arguments, on=connection))
+    return call(routine, *arguments, on=connection)
 
 
 @contextmanager

@@ -15,12 +15,17 @@ from workers.dead_letters import Letter, decoded
 
 SHOWN = 20  # of those that are about to be replayed or discarded
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
-KINDS = {"order": "order", "message": "message", "unread": "unread item", "event": "event"}
+KINDS = {
+    **{"order": "order", "message": "message", "unread": "unread item"},
+    **{"event": "event", "mail": "mail", "delivery": "webhook"},
+}
 REPLAYED = {
     "order": "goes into the queue behind the SQL door, to be decided anew under its key",
     "message": "is sent to its queue again, under its task id",
     "unread": "goes back to its queue as it was",
     "event": "is given to its consumer again",
+    "mail": "is sent again, without the alerts that are resolved by then",
+    "delivery": "is sent to its endpoint again, under the same id",
 }
 SHARES = {"task": 0.25, "key": 0.3, "reason": 1.0}  # at most, of the width that is left then
 LEAST = 8  # a column that would be narrower is left out
@@ -83,15 +88,17 @@ def what(letter: Letter) -> str:
     """What it was for: its task, or its queue, or the door it came by."""
     if letter.task:
         return letter.task
+    if letter.source in {"events", "mail"}:
+        return letter.source
     return f"queue {letter.queue}" if letter.queue else "SQL door"
 
 
 def show_whole(letter: Letter) -> None:
     """Prints a letter with its payload, and its Celery message where it has one."""
-    source = "the SQL door" if letter.source == "sql" else f"queue {letter.queue}"
+    source = {"sql": " from the SQL door", "celery": f" from queue {letter.queue}"}.get(letter.source, "")
     for name, value in (
         ("id", str(letter.id)),
-        ("what", f"{KINDS[letter.kind]} from {source}" + (f", task {letter.task}" if letter.task else "")),
+        ("what", KINDS[letter.kind] + source + (f", task {letter.task}" if letter.task else "")),
         ("key", letter.key or "-"),
         ("code", letter.code),
         ("reason", letter.reason),

@@ -32,7 +32,7 @@ READY_SECONDS = 90
 STOP_SECONDS = 10
 DEATHS, DEATHS_SECONDS = 3, 60.0  # a child that dies more often does not get over it
 # A warm stop waits for their turns to end; whoever presses Ctrl-C should not wait ten seconds.
-TURNS, TURN_SECONDS = ("drain_seconds", "dispatch_seconds"), 3
+TURNS, TURN_SECONDS = ("drain_seconds", "dispatch_seconds", "webhooks_seconds"), 3
 
 
 def _ignore(_line: str) -> None:
@@ -254,6 +254,7 @@ class Stack:
                 "database_url": self.database_url,
                 "redis_url": self.redis_url,
                 "broker_url": self.broker_url,
+                "cache_url": self.settings.cache_url,
                 "flower_url": self.flower_url,
                 "flower_user": self.flower_auth[0],
                 "flower_password": self.flower_auth[1],

@@ -15,7 +15,11 @@ from workers.errors import OrdermillError
 from workers.settings import Settings
 
 # What PostgreSQL does by itself: the routine, which gives whether it found such a letter, and in words what it did.
-IN_DATABASE = {"event": ("api.replay_event", "its consumer has it again")}
+IN_DATABASE = {
+    "event": ("api.replay_event", "its consumer has it again"),
+    "mail": ("api.replay_mail", "it is sent again, without what is resolved"),
+    "delivery": ("api.replay_delivery", "it is sent to its endpoint again"),
+}
 SECONDS = 5  # for the broker to answer a person
 
 

@@ -3,12 +3,18 @@
 `DATABASE_URL`, `REDIS_URL` and `CELERY_BROKER_URL` are the field's own names; the rest start with `ORDERMILL_`.
 """
 
+import re
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis.connection import parse_url
+
+from workers.mail import SmtpServer
 
 SCHEMES = {
     "database_url": ("postgresql", "postgres"),
@@ -16,10 +22,16 @@ SCHEMES = {
 }
 
 
+CACHE_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
 class Settings(BaseSettings):
     """Every setting, with its default; raises `pydantic.ValidationError` naming a value that cannot be used."""
 
-    model_config = SettingsConfigDict(env_prefix="ORDERMILL_", extra="ignore", validate_by_name=True)
+    # An error must not show what was given: addresses have passwords.
+    model_config = SettingsConfigDict(
+        env_prefix="ORDERMILL_", extra="ignore", validate_by_name=True, hide_input_in_errors=True
+    )
 
     database_url: str = Field(
         "postgresql://localhost:5432/ordermill",
@@ -97,21 +109,120 @@ class Settings(BaseSettings):
     orders_workers: int = Field(
         2, ge=1, le=64, description="Solo `orders` worker processes started by `demo` and `up`."
     )
+    webhooks_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="How long one `webhooks.deliver` runs before it hands over; a warm stop waits this long.",
+    )
+    webhooks_allow: str = Field(
+        "",
+        description="Networks that webhooks may go to though they are not public, also without TLS: "
+        "`127.0.0.0/8,10.1.0.0/16`.",
+    )
+    webhooks_threads: int = Field(16, ge=1, le=256, description="Threads of a deliverer of webhooks.")
+    webhooks_per_endpoint: int = Field(
+        4, ge=1, le=256, description="The most of these threads that one endpoint has, however slow it is."
+    )
+    webhooks_attempts: int = Field(
+        10, ge=1, le=100, description="Attempts at a delivery before it is a dead letter and its stream goes on."
+    )
+    webhooks_backoff_seconds: float = Field(
+        2.0, gt=0, le=3_600, description="Until the second attempt; each next one waits four times as long."
+    )
+    webhooks_backoff_max_seconds: float = Field(
+        21_600.0, gt=0, le=604_800, description="The longest wait for an attempt, whatever Retry-After asks for."
+    )
+    webhooks_disable_hours: int = Field(
+        120, ge=1, description="An endpoint whose every delivery has failed for this long is stopped."
+    )
+    webhooks_kept_days: int = Field(
+        3, ge=1, description="How long a delivery that has ended can be seen in `api.webhook_deliveries`."
+    )
     keys_kept_days: int = Field(90, ge=1, description="How long a decided request key, and so its answer, is kept.")
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Log lines for people, or one JSON object each, for a machine that collects them."
+    )
+    traces: bool = Field(
+        False, description="`on`: OpenTelemetry traces, by OTLP; needs the extra `traces`, heeds `OTEL_…` variables."
+    )
+    archive_dir: Path | None = Field(
+        None, description="Where retired partitions are archived as Parquet; without it none is retired."
+    )
+    maintenance_url: str = Field(
+        "",
+        description="A login that is a member of `ordermill_owner`, for retiring partitions. Default: DATABASE_URL.",
+    )
+    smtp_url: str = Field(
+        "",
+        repr=False,
+        description="Mail of low-stock alerts goes there: `smtp://user:password@host:587` (STARTTLS where the server "
+        "offers it; never with `?starttls=never`), or `smtps://host:465`. A password goes over TLS only.",
+    )
+    mail_from: str = Field(
+        "ordermill@localhost",
+        description="The sender of mail, an address alone. Its domain is also that of the Message-ID.",
+    )
+    smtp_timeout_seconds: float = Field(
+        10.0, gt=0, le=25, description="How long each answer of the SMTP server may take."
+    )
+    mail_attempts: int = Field(12, ge=1, le=100, description="Attempts before a mail is a dead letter.")
+    mail_retry_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3_600,
+        description="The pause after a mail's first attempt; each is twice the last, up to an hour.",
+    )
+    alerts_gather_seconds: float = Field(
+        60.0, ge=0, le=86_400, description="How long a mail gathers alerts before it is sent."
+    )
+    alerts_escalate_minutes: float = Field(
+        60.0,
+        gt=0,
+        le=525_600,
+        description="After so long without anybody looking after it, an alert is escalated to 1.",
+    )
+    alerts_escalate_again_minutes: float = Field(240.0, gt=0, le=525_600, description="And after so long to 2.")
+    alerts_kept_days: int = Field(
+        90, ge=1, description="How long an alert is kept after its level recovered, and a mail after it was sent."
+    )
+    cache_url: str = Field(
+        "",
+        description="Redis for cached reads: an instance of its own with eviction, or else a database of its own. "
+        "Default: another database of REDIS_URL's server; behind Sentinel none, and reads go to PostgreSQL.",
+    )
+    cache_timeout_ms: int = Field(
+        200, ge=10, le=10_000, description="How long the cache may take to answer before PostgreSQL is read instead."
+    )
+    cache_seconds: int = Field(
+        300, ge=1, le=86_400, description="How long a product or category is kept at most, whatever events say."
+    )
+    cache_availability_seconds: int = Field(60, ge=1, le=3_600, description="The same for the availability of a sku.")
+    cache_negative_seconds: int = Field(30, ge=1, le=3_600, description="The same for what there is not.")
     flower_user: str = Field("ordermill", min_length=1, description="Flower's user for basic auth.")
     flower_password: str | None = Field(None, description="Flower's password; made anew at each start when not given.")
     flower_port: int = Field(5555, ge=0, le=65_535, description="Flower's port on loopback.")
-
     metrics_dir: Path | None = Field(
         None,
         description="A folder where this host's workers keep counts for `ordermill metrics`; none: nothing is counted.",
     )
     metrics_port: int = Field(9540, ge=0, le=65_535, description="The port of `ordermill metrics` on loopback.")
 
-    @field_validator("database_url", "redis_url", "broker_url")
+    @field_validator("cache_url")
+    @classmethod
+    def _is_a_cache(cls, value: str) -> str:
+        if value and not value.startswith(CACHE_SCHEMES):
+            raise ValueError(f"an address starts with one of {', '.join(CACHE_SCHEMES)}")
+        try:
+            _read_url(value or "redis://")
+        except ValueError as error:
+            raise ValueError(f"{error}: write it as redis://:password@host:6379/1") from None
+        return value
+
+    @field_validator("database_url", "maintenance_url", "redis_url", "broker_url")
     @classmethod
     def _is_an_address(cls, value: str, info: ValidationInfo) -> str:
-        of_database = info.field_name == "database_url"
+        of_database = info.field_name in {"database_url", "maintenance_url"}
         schemes = SCHEMES["database_url" if of_database else "redis_url"]
         for address in [value] if of_database else value.split(";"):
             scheme = address.partition("://")[0].strip() if "://" in address else ""
@@ -119,22 +230,102 @@ class Settings(BaseSettings):
                 raise ValueError(f"an address starts with one of {', '.join(f'{each}://' for each in schemes)}")
         return value
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_an_smtp_server(cls, value: str) -> str:
+        if value:
+            SmtpServer.parse(value)
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _can_send(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+", value):
+            raise ValueError("give an address alone, such as shop@example.com")
+        return value
+
+    @field_validator("webhooks_allow")
+    @classmethod
+    def _is_networks(cls, value: str) -> str:
+        for each in filter(None, map(str.strip, value.split(","))):
+            try:
+                ip_network(each)
+            except ValueError as error:
+                raise ValueError(f"{error}: give networks such as 10.1.0.0/16, separated by commas") from None
+        return value
+
     @model_validator(mode="after")
     def _agree(self) -> "Settings":
         if not self.broker_url:
             self.broker_url = self.redis_url
+        if self.cache_url and same_database(self.cache_url, self.broker_url):
+            raise ValueError(
+                "ORDERMILL_CACHE_URL is the broker's database: give the cache another one, or better an instance of "
+                "its own with eviction"
+            )
         if self.lock_timeout_ms >= self.statement_timeout_ms:
             raise ValueError("ORDERMILL_LOCK_TIMEOUT_MS must be below ORDERMILL_STATEMENT_TIMEOUT_MS")
         if self.claim_lease_seconds * 1000 <= self.statement_timeout_ms:
             raise ValueError("ORDERMILL_CLAIM_LEASE_SECONDS must be longer than ORDERMILL_STATEMENT_TIMEOUT_MS")
+        if self.alerts_escalate_minutes >= self.alerts_escalate_again_minutes:
+            raise ValueError("ORDERMILL_ALERTS_ESCALATE_MINUTES must be below ORDERMILL_ALERTS_ESCALATE_AGAIN_MINUTES")
         if not self.sentinel_master and "sentinel://" in (self.broker_url + self.redis_url):
             raise ValueError("ORDERMILL_SENTINEL_MASTER must name the master behind a sentinel:// address")
         return self
 
     @property
+    def webhooks_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """What ORDERMILL_WEBHOOKS_ALLOW names."""
+        return tuple(ip_network(each) for each in filter(None, map(str.strip, self.webhooks_allow.split(","))))
+
+    @property
+    def cache_address(self) -> str:
+        """Where cached reads are kept: the given address, else a database of REDIS_URL's server that is neither for
+        results nor for the broker; empty where neither can be said."""
+        if self.cache_url:
+            return self.cache_url
+        results = self.redis_url.replace("redis+socket://", "unix://")
+        if not results.startswith(CACHE_SCHEMES):
+            return ""
+        number = database_of(results)
+        for step in range(1, 16):
+            address = at_database(results, (number + step) % 16)
+            if not same_database(address, self.broker_url):
+                return address
+        return ""
+
+    @property
     def orders_patience(self) -> float:
         """Seconds that an orders worker tries again in place: a message is back in its queue before others take it."""
         return min(self.retry_slow_seconds, max(0.5, self.visibility_timeout - self.statement_timeout_ms / 1000 - 1))
+
+
+def _read_url(url: str) -> dict[str, Any]:
+    return dict(parse_url(url))  # type: ignore[no-untyped-call]
+
+
+def database_of(url: str) -> int:
+    """The logical database that an address of Redis names; 0 where it names none."""
+    return int(_read_url(url).get("db", 0))
+
+
+def at_database(url: str, number: int) -> str:
+    """The same server's logical database of this number."""
+    parts = urlsplit(url)
+    others = [each for each in parts.query.split("&") if each and not each.startswith("db=")]
+    if parts.scheme == "unix":
+        return f"unix://{parts.netloc}{parts.path}?{'&'.join([*others, f'db={number}'])}"
+    return urlunsplit(parts._replace(path=f"/{number}", query="&".join(others)))
+
+
+def same_database(url: str, other: str) -> bool:
+    """Whether two addresses of Redis name one database, whatever the login."""
+    other = other.replace("redis+socket://", "unix://")
+    if not other.startswith(CACHE_SCHEMES):
+        return False
+    ours, theirs = _read_url(url), _read_url(other)
+    defaults = {"host": "localhost", "port": 6379, "path": None, "db": 0}
+    return all(ours.get(name, default) == theirs.get(name, default) for name, default in defaults.items())
 
 
 def unusable(error: ValidationError) -> str:

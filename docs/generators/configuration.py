@@ -32,6 +32,24 @@ cannot work so says it and stops. Behind Sentinel, write `sentinel://host:26379/
 master in `ORDERMILL_SENTINEL_MASTER`. With TLS, write `rediss://host:6380/0?ssl_cert_reqs=required`: Celery's result
 backend needs the parameter. For a Unix socket, write `redis+socket:///run/redis.sock`."""
 
+CACHE = """\
+## The cache
+
+Give the cache an instance of Redis or Valkey of its own, in `ORDERMILL_CACHE_URL`, that evicts and writes nothing to
+disk:"""
+CACHE_SETTINGS = """\
+maxmemory 256mb
+maxmemory-policy allkeys-lfu
+appendonly no
+save ""
+"""
+CACHE_NOTE = """\
+Without it, another logical database of `REDIS_URL`'s server is used: the next one that neither results nor the broker
+have. That is good for a trial. `maxmemory` and its policy are of a whole instance, so a cache beside a broker cannot
+evict, and is bounded only by how long its entries live. The broker's own database is refused. One Ordermill a database:
+keys do not name the shop. Schemes are `redis://`, `rediss://` and `unix://`; behind Sentinel there is no cache unless
+it is given an address."""
+
 LIMITS = """\
 ## What must agree
 
@@ -57,6 +75,9 @@ def document() -> str:
         BROKER,
         fenced("conf", BROKER_SETTINGS),
         BROKER_NOTE,
+        CACHE,
+        fenced("conf", CACHE_SETTINGS.strip()),
+        CACHE_NOTE,
     )
 
 

@@ -57,6 +57,7 @@ def _order(key: str, sku: str, quantity: int) -> dict[str, Any]:
 
 
 _DONE = ("done", "rejected")
+_READ = ("read", "rejected")
 _DECIDED = ("placed", "rejected", "dead")
 
 EXAMPLES: dict[str, Example] = {
@@ -112,5 +113,60 @@ EXAMPLES: dict[str, Example] = {
         },
         _outcome("transfer-12", "done"),
         _DONE,
+    ),
+    "catalog.product": Example(
+        {"version": 1, "codes": ["TEA-100", "TEA-200"]},
+        {
+            "status": "read",
+            "items": [
+                {
+                    "code": "TEA-100",
+                    "title": "Green tea, 100 g",
+                    "brand": None,
+                    "category": "SAMPLE",
+                    "variants": [
+                        {
+                            "sku": "TEA-100",
+                            "title": "Green tea, 100 g",
+                            "price_amount": 650,
+                            "currency": "USD",
+                            "active": True,
+                        }
+                    ],
+                },
+                None,
+            ],
+        },
+        _READ,
+    ),
+    "catalog.availability": Example(
+        {"version": 1, "skus": ["POT-1"], "pool": "SAMPLE"},
+        {
+            "status": "read",
+            "items": [
+                {
+                    "sku": "POT-1",
+                    "pools": [{"pool": "SAMPLE", "available": 1020, "can_order": 1020, "low": False}],
+                }
+            ],
+        },
+        _READ,
+    ),
+    "catalog.category": Example(
+        {"version": 1, "codes": ["SAMPLE"]},
+        {
+            "status": "read",
+            "items": [
+                {
+                    "code": "SAMPLE",
+                    "name": "Sample",
+                    "parent": None,
+                    "children": [],
+                    "products": ["CUP-1", "POT-1", "TEA-100"],
+                    "product_count": 3,
+                }
+            ],
+        },
+        _READ,
     ),
 }

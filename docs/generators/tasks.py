@@ -10,9 +10,18 @@ from pydantic import BaseModel
 from beat_schedule import BEAT_SCHEDULE
 from generators.examples import EXAMPLES, OUTCOME, Example
 from generators.markdown import as_json, code, generated_by, page, table
-from tasks.payloads import AdjustRequest, CancelRequest, OrderRequest, ReceiveRequest, TransferRequest
+from tasks.payloads import (
+    AdjustRequest,
+    AvailabilityRequest,
+    CancelRequest,
+    CategoriesRequest,
+    OrderRequest,
+    ProductsRequest,
+    ReceiveRequest,
+    TransferRequest,
+)
 from workers.app import app
-from workers.base_task import CommandTask
+from workers.base_task import CommandTask, ReadTask
 from workers.settings import Settings
 
 PAYLOADS: dict[str, type[BaseModel]] = {
@@ -22,6 +31,11 @@ PAYLOADS: dict[str, type[BaseModel]] = {
     "inventory.adjust": AdjustRequest,
     "inventory.receive": ReceiveRequest,
     "inventory.transfer": TransferRequest,
+}
+READS: dict[str, type[BaseModel]] = {
+    "catalog.product": ProductsRequest,
+    "catalog.availability": AvailabilityRequest,
+    "catalog.category": CategoriesRequest,
 }
 JOB_PARAMETERS = {
     "cadence": "Takes `cadence`, seconds, optional: the slot to claim. Without it the job runs now, outside any slot.",
@@ -48,6 +62,14 @@ one positional argument, or else the keyword arguments. Messages are JSON; a que
 - **Attempts.** A message whose worker died is run alone, at most `ORDERMILL_CLAIM_ATTEMPTS` times; then it is a dead
   letter. What waits out an outage, a lock or a broken deployment is not counted."""
 
+READING = """\
+## Reads
+
+A read has no key and changes nothing; what is lost is asked again. Its result is `{"status": "read", "items": [...]}`,
+an item for each name in the order asked, `null` where there is none; or `{"status": "rejected", "code": ...,
+"field": ..., "message": ...}` where the payload does not have its form. Items come from the cache, at most as old as
+[operations.md](operations.md#cache) says, else from PostgreSQL."""
+
 WIRE = """\
 ## Without a Celery client
 
@@ -62,8 +84,10 @@ def document() -> str:
     app.loader.import_default_modules()
     names = sorted(name for name in app.tasks if not name.startswith("celery."))
     commands = [name for name in names if isinstance(app.tasks[name], CommandTask)]
-    if set(commands) != set(PAYLOADS):
-        raise SystemExit(f"docs/generators/tasks.py: PAYLOADS must name exactly {commands}")
+    reads = [name for name in names if isinstance(app.tasks[name], ReadTask)]
+    for listed, found in ((PAYLOADS, commands), (READS, reads)):
+        if set(listed) != set(found):
+            raise SystemExit(f"docs/generators/tasks.py: PAYLOADS and READS must name exactly {commands} and {reads}")
     return page(
         generated_by("the registered tasks and their pydantic models"),
         "# Tasks",
@@ -73,7 +97,9 @@ def document() -> str:
         "What every command gives; [errors.md](errors.md) has the codes.",
         as_json(OUTCOME),
         *(_command(name) for name in commands),
-        *(_job(name) for name in names if name not in commands),
+        READING,
+        *(_read(name) for name in reads),
+        *(_job(name) for name in names if name not in {*commands, *reads}),
         WIRE,
         as_json(wire_message()),
     )
@@ -125,6 +151,20 @@ def _command(name: str) -> str:
         as_json(schema),
         _gives(many, example),
         "Example payload, and a result it may have:",
+        as_json(example.payload),
+        as_json(example.outcome),
+    )
+
+
+def _read(name: str) -> str:
+    example = EXAMPLES[name]
+    READS[name].model_validate(example.payload)
+    return page(
+        f"## {name}",
+        _promise(name),
+        "Takes:",
+        as_json(_untitled(READS[name].model_json_schema())),
+        "Example payload, and its result:",
         as_json(example.payload),
         as_json(example.outcome),
     )

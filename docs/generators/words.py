@@ -42,6 +42,28 @@ AREAS: dict[str, dict[str, str]] = {
         "order_status_history": "Each step of each order, written by triggers only.",
         "allowed_transitions": "The steps an order may take.",
     },
+    "Low-stock alerts": {
+        "alerts": (
+            "One row per variant and location from when it falls to its threshold until it recovers, also when a "
+            "person resolved it before. Nobody has it while `open`; `escalation` rises by age."
+        ),
+        "alert_recipients": "Who gets mail, of what, from which escalation on.",
+        "alert_notices": (
+            "What is to be told: a mail to `address`, or lines in the log (NULL). It gathers alerts until its first "
+            "attempt; then it is sent, with the same id each time, or becomes a dead letter."
+        ),
+    },
+    "Webhooks": {
+        "webhook_endpoints": "Who is told what, and how it went lately. Secrets are here and in no view.",
+        "webhook_deliveries": (
+            "One row an event and endpoint that wants it, with its attempts. Kept for `ORDERMILL_WEBHOOKS_KEPT_DAYS` "
+            "after it has ended: delivered, or dead with its `letter_id`. What is told is the event."
+        ),
+        "delivery_streams": (
+            "The streams with something waiting. Whoever leases one sends its events, in order; `due_at` is the next "
+            "attempt, or the end of the lease."
+        ),
+    },
     "Events and operation": {
         "events_inbox": "What happened, in the transaction in which it happened, until the sequencer has it.",
         "events": "What happened, in positions that have no gap, in the order of the commits.",
@@ -59,15 +81,53 @@ AREAS: dict[str, dict[str, str]] = {
         ),
         "job_runs": "The runs of maintenance jobs: one successful run a slot.",
     },
+    "Upkeep": {
+        "retention_policies": (
+            "How long rows of a kind are kept, and months of partitions. The owner may change `keep`. Request keys and "
+            "settled letters go by `ORDERMILL_KEYS_KEPT_DAYS`."
+        ),
+        "retirements": (
+            "The months whose partitions are retired, or being retired (`finished_at` NULL). `api.verify` starts "
+            "behind the last of them, at its anchors: `opening_balances` and `events_through`."
+        ),
+        "opening_balances": "The sum of the movements of all retired months.",
+        "archives": "The Parquet file of each retired partition, and what makes sure that it is whole.",
+        "upkeep_findings": "What the last run of each report found, and since when it is so.",
+        "table_sizes": "The size of each table by day, indexes included.",
+    },
+    "Materialized views": {
+        "view_freshness": (
+            "How stale each view may be, the deadline of its refresh, how far it looks back (`history`; NULL: as far "
+            "as the shop), what it is built from, and its turn. Set by `api.set_view_freshness`."
+        ),
+        "view_states": (
+            "What the data of each view is of: when it was read, its window, and the evidence of what it saw; how "
+            "often its refresh has failed since. A view reads its window here."
+        ),
+        "view_refreshes": "One row a refresh, for 30 days: its time, rows and staleness before, or why it failed.",
+    },
 }
 
 INDEXES: dict[str, str] = {
+    "webhook_deliveries_waiting": "`api.claim_deliveries`: what waits in a stream, in order.",
+    "webhook_deliveries_by_end": "`api.prune_deliveries`: what ended longest ago.",
+    "delivery_streams_by_due": "`api.claim_deliveries`: what is due at an endpoint, the oldest first.",
+    "variants_by_product": "`api.read_products`: the variants of a product.",
+    "products_by_category": "`api.read_categories`: the products of a category, by code.",
+    "categories_by_parent": "`api.read_categories`: the categories below one.",
     "request_keys_by_age": "`api.prune`: the oldest keys.",
     "order_queue_by_pool": "`api.claim_orders`: the next orders of a pool.",
     "claims_that_came_back": "`api.claim_orders`: what is to be tried again; empty when all goes well.",
     "events_by_position": "`api.dispatch_events`: what comes after a consumer's cursor.",
     "events_by_stream": "`api.events`: the story of one order or stock level.",
+    "alerts_not_recovered": "`shop.judge_levels`: the alert of a level; and there is one.",
+    "alerts_unattended": "`api.escalate_alerts`: what waits longest.",
+    "alerts_by_recovery": "`api.prune_alerts`: the oldest alerts that are over.",
+    "alert_notices_gathering": "`shop.gather_notices`: the notice that gathers for an address; there is one.",
+    "alert_notices_due": "`api.claim_alert_notice`: what is to be sent.",
+    "alert_notices_by_age": "`api.prune_alerts`: the oldest that were sent.",
     "order_allocations_by_expiry": "`api.expire_holds`: the holds that ran out.",
+    "view_refreshes_by_view": "`api.view_freshness`: a view's last refresh.",
 }
 
 ROLES: dict[str, str] = {
@@ -80,6 +140,8 @@ ROLES: dict[str, str] = {
 
 # (from, to, label): kept by routines and checked by `api.verify`, not by a foreign key.
 LINKS: tuple[tuple[str, str, str], ...] = (
+    ("webhook_deliveries", "events", "event_id"),
+    ("webhook_deliveries", "delivery_streams", "endpoint, stream"),
     ("orders", "request_keys", "key"),
     ("order_queue", "request_keys", "key"),
     ("order_queue", "claims", "claim_id"),
@@ -95,6 +157,7 @@ LINKS: tuple[tuple[str, str, str], ...] = (
 NOT_DRAWN = (
     *("currencies", "allowed_transitions", "job_runs", "message_attempts"),
     *("events_inbox", "events", "event_head", "event_consumers"),
+    *("retention_policies", "retirements", "opening_balances", "archives", "upkeep_findings", "table_sizes"),
 )
 
 PARTITIONED = (

@@ -47,3 +47,37 @@ api.sequence_events(integer), api.dispatch_events(text, integer), api.read_event
 api.advance_consumer(text, bigint, bigint), api.rewind_consumer(text, bigint), api.bury_event(text, text, text),
 api.replay_event(uuid)
 TO ordermill_worker, ordermill_maintainer;
+
+-- Upkeep: which months may go, and what the reports find. Retiring itself takes the owner (workers/retiring.py).
+GRANT EXECUTE ON FUNCTION
+api.months_to_retire(), api.report(text), api.record_findings(text), api.analyze_stale(integer)
+TO ordermill_worker, ordermill_maintainer;
+-- Materialized views: refreshed by workers or by hand; how fresh they are kept is the maintainer's.
+GRANT EXECUTE ON FUNCTION api.stale_views() TO ordermill_worker, ordermill_reader, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION api.refresh_view(text) TO ordermill_worker, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION
+api.set_view_freshness(text, interval, interval, boolean, interval, boolean)
+TO ordermill_maintainer;
+-- Low-stock alerts.
+GRANT EXECUTE ON FUNCTION
+api.acknowledge_alert(bigint, text), api.snooze_alert(bigint, interval, text), api.resolve_alert(bigint, text),
+api.add_alert_recipient(text, integer, text, text), api.remove_alert_recipient(bigint),
+api.escalate_alerts(interval, interval, integer), api.scan_low_stock(bigint, integer, integer),
+api.claim_alert_notice(boolean, interval, interval, integer, integer),
+api.finish_alert_notice(uuid, integer, text, interval), api.replay_mail(uuid), api.prune_alerts(interval, integer)
+TO ordermill_worker, ordermill_maintainer;
+-- Webhooks.
+GRANT EXECUTE ON FUNCTION
+api.add_webhook(text, text, text[], integer), api.rotate_webhook_secret(text, interval),
+api.pause_webhook(text, text), api.resume_webhook(text), api.remove_webhook(text), api.replay_webhook(text, bigint),
+api.replay_delivery(uuid), api.prune_deliveries(interval, integer)
+TO ordermill_worker, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION
+api.webhook_targets(), api.claim_deliveries(integer[], integer[], integer, double precision),
+api.record_deliveries(jsonb, integer, double precision, double precision, integer), api.advance_replays(integer),
+api.deliveries_late(interval)
+TO ordermill_worker;
+-- What a shop window shows, and its cache.
+GRANT EXECUTE ON FUNCTION api.read_products(text[]), api.read_availability(text[]), api.read_categories(text[])
+TO ordermill_app, ordermill_worker, ordermill_reader;
+GRANT EXECUTE ON FUNCTION api.ordered_skus(uuid[]), api.best_sellers(interval, integer) TO ordermill_worker;

@@ -22,6 +22,22 @@ BEGIN
             END;
         END IF;
     END LOOP;
-    EXECUTE format('GRANT CONNECT, CREATE ON DATABASE %I TO ordermill_owner', current_database());
+    -- TEMPORARY: REFRESH … CONCURRENTLY compares by a temporary table, and some take that right from PUBLIC.
+    EXECUTE format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO ordermill_owner', current_database());
+    -- What the reports read of other sessions and statements. Where this login may not give it, they say what is missing.
+    BEGIN
+        GRANT pg_read_all_stats TO ordermill_owner;
+    EXCEPTION WHEN insufficient_privilege OR unique_violation OR internal_error THEN
+        NULL;
+    END;
+    IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements') THEN
+        BEGIN
+            IF current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%' THEN
+                CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
+            END IF;
+        EXCEPTION WHEN insufficient_privilege OR undefined_file OR feature_not_supported OR unique_violation OR duplicate_object THEN
+            NULL;
+        END;
+    END IF;
 END
 $$;

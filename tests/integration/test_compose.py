@@ -54,7 +54,7 @@ def _images_are_here() -> bool:
 def test_the_compose_file_gives_servers_that_ordermill_can_use() -> None:
     if not _images_are_here():
         pytest.skip("Docker does not answer, or has no postgres:17 and redis:7")
-    ports = {"POSTGRES_PORT": str(free_port(0)), "REDIS_PORT": str(free_port(0))}
+    ports = {name: str(free_port(0)) for name in ("POSTGRES_PORT", "REDIS_PORT", "CACHE_PORT")}
     env = {"POSTGRES_PASSWORD": "one", "REDIS_PASSWORD": "two", **ports}
     project = f"ordermill-test-{os.getpid()}"
     try:
@@ -65,6 +65,10 @@ def test_the_compose_file_gives_servers_that_ordermill_can_use() -> None:
         assert wait_until(lambda: _ready(database_url, client), 60, 0.5)
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
         assert client.config_get("appendonly") == {"appendonly": "yes"}
+        cache = redis.Redis.from_url(f"redis://:two@127.0.0.1:{ports['CACHE_PORT']}/0", retry=None)
+        assert wait_until(lambda: _ready(database_url, cache), 60, 0.5)
+        assert cache.config_get("maxmemory-policy") == {"maxmemory-policy": "allkeys-lfu"}
+        assert cache.config_get("appendonly") == {"appendonly": "no"}
         subprocess.run(
             [Path(sys.executable).parent / "ordermill", "migrate"],
             env=clean_environment() | {"DATABASE_URL": database_url},

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from tests.guards import EXEMPT, REFUSED
+from tests.guards import EXEMPT, KEPT, REFUSED
 from tests.shop import Shop, fingerprint, order
 
 pytestmark = pytest.mark.breaks_the_shop
@@ -13,7 +13,8 @@ STATES = {"c": "23514", "f": "23503", "p": "23505", "u": "23505"}
 
 @pytest.fixture
 def shop(scratch: Shop) -> Shop:
-    """One of everything: a placed and a held order, a claimed one in the queue, a letter, an attempt, a job run."""
+    """One of everything: a placed and a held order, a claimed one in the queue, a letter, an attempt, a job run, a
+    refresh."""
     scratch.stock("A", "E1", 10)
     scratch.stock("A", "E2", 10)
     scratch.stock("B", "E1", 10)
@@ -24,8 +25,17 @@ def shop(scratch: Shop) -> Shop:
     scratch.value("SELECT api.bury_order(%s, 'X', 'x', 1)", psycopg.types.json.Jsonb({"key": "dead"}))
     scratch.value("SELECT api.count_attempt('counted')")
     scratch.value("SELECT api.claim_job('job', '1 day', '1 min')")
+    for statement in KEPT:
+        scratch.db.execute(statement.encode())
     scratch.value("SELECT api.sequence_events(1)")
+    scratch.value("SELECT api.add_alert_recipient('a@x.example')")
+    scratch.db.execute("UPDATE shop.stock_levels SET low_stock_threshold = 99 WHERE available = 8")
+    assert scratch.value("SELECT changed FROM api.scan_low_stock()") == 1
+    scratch.value("SELECT api.add_webhook('hook', 'https://hooks.example/')")
+    scratch.value("SELECT api.sequence_events(1)")
+    scratch.value("SELECT api.dispatch_events('webhooks')")
     scratch.db.execute("INSERT INTO shop.event_consumers (consumer) VALUES ('one')")
+    scratch.value("SELECT api.refresh_view('sales_by_day')")
     return scratch
 
 

@@ -113,6 +113,18 @@ INDEXES = {
     "a sku": ("SELECT id FROM shop.product_variants WHERE sku = 'V100'", "sku_is_unique"),
     "a customer": ("SELECT id FROM shop.customers WHERE number = 'N100'", "customer_number_is_unique"),
     "a job's slot": ("SELECT state FROM shop.job_runs WHERE job = 'j' AND slot = now()", "job_runs_pkey"),
+    "the variants of a product": (
+        "SELECT * FROM shop.product_variants AS a WHERE a.product_id = -1 ORDER BY a.id LIMIT 500",
+        "variants_by_product",
+    ),
+    "the products of a category": (
+        "SELECT * FROM shop.products AS c WHERE c.category_id = -1 ORDER BY c.code LIMIT 1000",
+        "products_by_category",
+    ),
+    "the categories below one": (
+        "SELECT * FROM shop.categories AS c WHERE c.parent_id = -1 ORDER BY c.code LIMIT 1000",
+        "categories_by_parent",
+    ),
     "a level": (
         "SELECT available FROM shop.stock_levels WHERE variant_id = 5 AND location_id = 1",
         "stock_levels_pkey",
@@ -167,6 +179,14 @@ def test_each_index_has_a_query_that_uses_it(scratch: Shop) -> None:
            SELECT 'j', now() - make_interval(mins => n), 'succeeded', now() FROM generate_series(1, 2000) AS n"""
     )
     db.execute(
+        """INSERT INTO shop.categories (code, name, parent_id)
+           SELECT 'C' || n, 'C', c.id FROM generate_series(1, 2000) AS n, shop.categories AS c"""
+    )
+    db.execute(
+        """INSERT INTO shop.products (code, category_id, title)
+           SELECT 'P' || c.code, c.id, 'P' FROM shop.categories AS c"""
+    )
+    db.execute(
         """INSERT INTO shop.events (position, id, stream, kind, payload, created_at)
            SELECT n, shop.uuid7(), 'order:' || n / 3, 'order.placed', '{}', now() FROM generate_series(1, 5000) AS n"""
     )
@@ -175,7 +195,7 @@ def test_each_index_has_a_query_that_uses_it(scratch: Shop) -> None:
            SELECT shop.uuid7(), 'order:' || n, 'order.placed', '{}' FROM generate_series(1, 5000) AS n"""
     )
     for table in ("request_keys", "order_queue", "customers", "product_variants", "stock_levels", "order_allocations",
-                  "job_runs", "events", "events_inbox"):  # fmt: skip
+                  "job_runs", "events", "events_inbox", "products", "categories"):  # fmt: skip
         db.execute(f"ANALYZE shop.{table}".encode())
 
     used = {name: scans(scratch, statement.replace("q.pool_id = 1", f"q.pool_id = {scratch.pool_id()}"))
@@ -193,7 +213,7 @@ def test_the_statements_of_the_plans_are_those_of_the_routines(scratch: Shop) ->
     """The queries above are copies; this fails when a routine's own differs."""
     sources = " ".join(scratch.rows("SELECT regexp_replace(prosrc, '\\s+', ' ', 'g') FROM pg_proc WHERE proname IN"
                                     " ('claim_orders', 'expire_holds', 'prune', 'move_allocations', 'sequence_events',"
-                                    " 'next_events')"))  # fmt: skip
+                                    " 'next_events', 'read_products', 'read_categories')"))  # fmt: skip
     for words in (
         "q.pool_id = p_pool_id AND q.id > p_floor AND q.claim_id IS NULL ORDER BY q.id LIMIT p_limit FOR"
         " UPDATE SKIP LOCKED",
@@ -204,6 +224,9 @@ def test_the_statements_of_the_plans_are_those_of_the_routines(scratch: Shop) ->
         "a.order_id = o.id AND a.id BETWEEN o.id AND shop.part_id(o.id, 65535)",
         "SELECT i.seq FROM events_inbox AS i ORDER BY i.seq LIMIT p_limit",
         "SELECT e.* FROM events AS e WHERE e.position > p_after ORDER BY e.position LIMIT p_limit",
+        "FROM product_variants AS a WHERE a.product_id = p.id ORDER BY a.id LIMIT 500",
+        "FROM categories AS c WHERE c.parent_id = g.id ORDER BY c.code LIMIT 1000",
+        "FROM products AS c WHERE c.category_id = g.id ORDER BY c.code LIMIT 1000",
     ):
         assert words in sources, words
 

@@ -74,7 +74,11 @@ def first_column(table: str) -> str:
     """A column that the table has: the refusal must not be for a column it has not."""
     columns = {"stock_levels": "held", "job_runs": "job", "allowed_transitions": "from_status", "request_keys": "key"}
     columns |= {"currencies": "code", "schema_version": "version_num", "message_attempts": "message"}
+    columns |= {"webhook_deliveries": "attempts", "delivery_streams": "due_at"}
     columns |= {"events_inbox": "stream", "events": "kind", "event_head": "position", "event_consumers": "position"}
+    columns |= {"retention_policies": "kind", "retirements": "month", "opening_balances": "held", "archives": "file"}
+    columns |= {"upkeep_findings": "report", "table_sizes": "bytes"}
+    columns |= {"view_freshness": "view", "view_states": "view"}
     column = columns.get(table.removeprefix("shop."), "id")
     return f"{column} = DEFAULT"
 

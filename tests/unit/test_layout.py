@@ -11,7 +11,7 @@ from celery import Task
 import beat_schedule
 import tasks.payloads
 from workers.app import FOREIGN_QUEUE, QUEUES, app
-from workers.base_task import CommandTask, JobTask
+from workers.base_task import CommandTask, JobTask, ReadTask
 from workers.processes import GENERAL_QUEUES
 
 ROOT = Path(beat_schedule.__file__).parent
@@ -93,14 +93,14 @@ def test_every_queue_is_consumed_and_every_task_has_one(registered: dict[str, Ta
 def test_every_task_is_of_a_kind_and_says_what_it_takes(registered: dict[str, Task]) -> None:
     assert registered
     for name, task in registered.items():
-        assert isinstance(task, CommandTask | JobTask), name
+        assert isinstance(task, CommandTask | JobTask | ReadTask), name
         assert task.__doc__, name
         if isinstance(task, JobTask):
             assert set(inspect.signature(task.run).parameters) <= {"cadence", "seconds"}, name
             assert task.ignore_result, name
             continue
-        assert task.acks_late, name
-        assert task.reject_on_worker_lost, name
+        assert not task.ignore_result, name
+        assert task.acks_late == bool(task.reject_on_worker_lost) == isinstance(task, CommandTask), name
         words = {word.strip("`,.:;") for word in (inspect.getdoc(type(task)) or task.__doc__ or "").split()}
         models = {word for word in words if word.endswith("Request")}
         assert all(hasattr(tasks.payloads, model) for model in models), name

@@ -114,6 +114,8 @@ def test_another_database_is_refused() -> None:
         ("REDIS_URL", "amqp://r"),
         ("CELERY_BROKER_URL", "memory://"),
         ("CELERY_BROKER_URL", "redis://a;amqp://b"),
+        ("ORDERMILL_CACHE_URL", "memcached://m"),
+        ("ORDERMILL_CACHE_URL", "sentinel://s"),
     ],
 )
 def test_an_address_of_another_kind_of_server_is_refused_by_its_variable(
@@ -132,3 +134,86 @@ def test_any_address_of_postgresql_is_taken(monkeypatch: pytest.MonkeyPatch, val
     monkeypatch.setenv("DATABASE_URL", value)
 
     assert Settings().database_url == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://h",
+        "mail.example:25",
+        "smtp://",
+        "smtp://u:se/same@h:25",
+        "smtp://u:sesame@h:many",
+        "smtp://h:70000",
+        "smtp://h/box",
+        "smtp://h?tls=no",
+    ],
+)
+def test_an_smtp_server_that_cannot_be_read_is_refused_and_its_password_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("ORDERMILL_SMTP_URL", value)
+
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+
+    assert unusable(refused.value).startswith("ORDERMILL_SMTP_URL cannot be used: ")
+    assert "same" not in str(refused.value) + unusable(refused.value)
+
+
+def test_the_smtp_server_is_not_shown_with_the_settings() -> None:
+    assert "sesame" not in repr(Settings(smtp_url="smtp://u:sesame@h"))
+
+
+def test_the_second_escalation_is_after_the_first() -> None:
+    with pytest.raises(ValidationError, match="ALERTS_ESCALATE_MINUTES must be below"):
+        Settings(alerts_escalate_minutes=60, alerts_escalate_again_minutes=60)
+
+
+@pytest.mark.parametrize("sender", ["", "nobody", "Mill <mill@x.example>", "a@b\nBcc: c@d"])
+def test_a_sender_is_an_address_alone(sender: str) -> None:
+    with pytest.raises(ValidationError, match="mail_from"):
+        Settings(mail_from=sender)
+
+
+@pytest.mark.parametrize(
+    ("results", "broker", "cache"),
+    [
+        ("redis://r:6379/0", "", "redis://r:6379/1"),
+        ("redis://r:6379", "", "redis://r:6379/1"),
+        ("redis://:p%40ss@r:6379/0", "redis://r:6379/1", "redis://:p%40ss@r:6379/2"),
+        ("redis://r/15", "redis://r/0", "redis://r/1"),
+        ("rediss://r:1/3?ssl_cert_reqs=required", "redis://q/4", "rediss://r:1/4?ssl_cert_reqs=required"),
+        ("redis+socket:///run/redis.sock", "", "unix:///run/redis.sock?db=1"),
+        ("redis+socket:///run/r.sock?db=2", "redis+socket:///run/r.sock?db=3", "unix:///run/r.sock?db=4"),
+    ],
+)
+def test_the_cache_is_another_database_of_the_server_of_results_unless_said_otherwise(
+    results: str, broker: str, cache: str
+) -> None:
+    assert Settings(redis_url=results, broker_url=broker).cache_address == cache
+
+
+def test_behind_sentinel_there_is_no_cache_unless_it_has_an_address() -> None:
+    sentinel = {"redis_url": "sentinel://s:26379/0", "sentinel_master": "m"}
+
+    assert Settings(**sentinel).cache_address == ""  # type: ignore[arg-type]
+    assert Settings(**sentinel, cache_url="redis://c/0").cache_address == "redis://c/0"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("broker", "cache"),
+    [
+        ("redis://:p@localhost:6379/0", "redis://localhost"),
+        ("redis://q/2", "redis://:other@q:6379/2"),
+        ("redis+socket:///run/r.sock", "unix:///run/r.sock"),
+    ],
+)
+def test_the_cache_is_never_in_the_brokers_database(monkeypatch: pytest.MonkeyPatch, broker: str, cache: str) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", broker)
+    monkeypatch.setenv("ORDERMILL_CACHE_URL", cache)
+
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+
+    assert "ORDERMILL_CACHE_URL is the broker's database" in unusable(refused.value)

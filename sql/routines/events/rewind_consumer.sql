@@ -4,10 +4,11 @@ SET search_path = shop, pg_temp
 AS $$
 DECLARE
     v_head bigint := (SELECT h.position FROM event_head AS h);
+    v_first bigint := (SELECT coalesce(max(r.events_through), 0) + 1 FROM retirements AS r); -- before: retired
     v_before bigint;
 BEGIN
-    IF p_from IS NULL OR p_from NOT BETWEEN 1 AND v_head + 1 THEN
-        RAISE EXCEPTION 'give a position from 1 to %, not %', v_head + 1, coalesce(p_from::text, 'none')
+    IF p_from IS NULL OR p_from NOT BETWEEN v_first AND v_head + 1 THEN
+        RAISE EXCEPTION 'give a position from % to %, not %', v_first, v_head + 1, coalesce(p_from::text, 'none')
             USING ERRCODE = 'OM011';
     END IF;
     SELECT position INTO v_before FROM event_consumers WHERE consumer = p_consumer FOR NO KEY UPDATE;

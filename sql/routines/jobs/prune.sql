@@ -8,6 +8,7 @@ DECLARE
     v_runs integer;
     v_letters integer;
     v_attempts integer;
+    v_sizes integer;
 BEGIN
     IF p_keep IS NULL OR p_keep < interval '1 day' THEN
         RAISE EXCEPTION 'keys are kept for at least a day: until then a client may send again' USING ERRCODE = 'OM011';
@@ -24,7 +25,7 @@ BEGIN
     GET DIAGNOSTICS v_keys = ROW_COUNT;
     WITH old AS (
         SELECT job, slot FROM job_runs
-        WHERE coalesce(finished_at, leased_until) < now() - interval '7 days'
+        WHERE coalesce(finished_at, leased_until) < now() - kept_for('job_runs')
         ORDER BY job, slot LIMIT p_limit FOR UPDATE SKIP LOCKED
     )
     DELETE FROM job_runs AS r USING old WHERE r.job = old.job AND r.slot = old.slot;
@@ -40,13 +41,19 @@ BEGIN
     GET DIAGNOSTICS v_letters = ROW_COUNT;
     WITH old AS (
         SELECT message FROM message_attempts
-        WHERE last_at < now() - interval '7 days' LIMIT p_limit FOR UPDATE SKIP LOCKED
+        WHERE last_at < now() - kept_for('message_attempts') LIMIT p_limit FOR UPDATE SKIP LOCKED
     )
     DELETE FROM message_attempts AS m USING old WHERE m.message = old.message;
     GET DIAGNOSTICS v_attempts = ROW_COUNT;
-    RETURN v_keys + v_runs + v_letters + v_attempts;
+    WITH old AS (
+        SELECT table_name, day FROM table_sizes
+        WHERE day < (now() - kept_for('table_sizes'))::date LIMIT p_limit FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM table_sizes AS t USING old WHERE t.table_name = old.table_name AND t.day = old.day;
+    GET DIAGNOSTICS v_sizes = ROW_COUNT;
+    RETURN v_keys + v_runs + v_letters + v_attempts + v_sizes;
 END
 $$;
 
 COMMENT ON FUNCTION api.prune(interval, integer) IS
-'Deletes decided request keys and settled dead letters older than this, job runs and counted attempts older than 7 days: one bounded batch; gives how many rows, 0 when done.';
+'Deletes decided request keys and settled dead letters older than this, and what retention_policies keeps no longer: one bounded batch; gives how many rows, 0 when done.';

@@ -42,6 +42,7 @@ BEGIN
         CASE WHEN p_quantity < 0 THEN v_location END, CASE WHEN p_quantity < 0 THEN p_account ELSE 'adjustment' END,
         CASE WHEN p_quantity > 0 THEN v_location END, CASE WHEN p_quantity > 0 THEN p_account ELSE 'adjustment' END,
         abs(p_quantity), 'adjust', NULL, p_key, p_reason)::stock_move]);
+    PERFORM tell_catalog_changed(NULL, ARRAY[p_sku], NULL);
     RETURN decide_key(p_key, 'done', outcome(p_key, 'done', NULL, NULL, NULL, NULL));
 END
 $$;

@@ -42,6 +42,7 @@ BEGIN
     PERFORM apply_movements(array_agg(ROW(w.id, CASE WHEN p_from <> 'supplier' THEN v_location END, p_from, v_location,
         p_to, w.quantity, 'receive', NULL, p_key, NULL)::stock_move))
     FROM unnest(v_variants, v_quantities) AS w (id, quantity);
+    PERFORM tell_catalog_changed(NULL, ARRAY(SELECT v.sku FROM product_variants AS v WHERE v.id = ANY (v_variants)), NULL);
     RETURN decide_key(p_key, 'done', outcome(p_key, 'done', NULL, NULL, NULL, NULL));
 END
 $$;

@@ -44,6 +44,7 @@ BEGIN
     END IF;
     PERFORM apply_movements(ARRAY[ROW(v_variant, v_from, 'available', v_to,
         CASE WHEN p_in_transit THEN 'in_transit' ELSE 'available' END, p_quantity, 'transfer', NULL, p_key, NULL)::stock_move]);
+    PERFORM tell_catalog_changed(NULL, ARRAY[p_sku], NULL);
     RETURN decide_key(p_key, 'done', outcome(p_key, 'done', NULL, NULL, NULL, NULL));
 END
 $$;

@@ -15,6 +15,7 @@ BEGIN
         UNION ALL SELECT * FROM verify_keys()
         UNION ALL SELECT * FROM verify_queue()
         UNION ALL SELECT * FROM verify_events()
+        UNION ALL SELECT * FROM verify_webhooks()
         UNION ALL SELECT 'partitions_ahead', 'shop', jsonb_build_object('expected', 3, 'found', api.partitions_ahead())
         WHERE api.partitions_ahead() < 3
     ) AS findings

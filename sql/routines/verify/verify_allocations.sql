@@ -5,7 +5,8 @@ AS $$
     WITH promised AS (
         SELECT variant_id, location_id, coalesce(sum(quantity) FILTER (WHERE state = 'held'), 0) AS held,
             coalesce(sum(quantity) FILTER (WHERE state = 'committed'), 0) AS committed
-        FROM order_allocations WHERE state IN ('held', 'committed') GROUP BY variant_id, location_id
+        FROM order_allocations WHERE state IN ('held', 'committed') AND id >= (SELECT retired_below())
+        GROUP BY variant_id, location_id
     ), by_level AS (
         SELECT 'level_is_its_allocations' AS check_name,
             coalesce(v.sku, variant_id::text) || ' at ' || coalesce(p.code, location_id::text) AS entry,
@@ -20,12 +21,12 @@ AS $$
     ), by_line AS (
         SELECT 'line_is_allocated_whole' AS check_name, coalesce(n.id, a.line_id)::text AS entry,
             jsonb_build_object('expected', n.quantity, 'found', a.quantity, 'states', a.states, 'order', o.status) AS detail
-        FROM order_lines AS n
+        FROM (SELECT * FROM order_lines WHERE id >= (SELECT retired_below())) AS n
         FULL JOIN (
             SELECT line_id, sum(quantity) AS quantity, array_agg(DISTINCT state) AS states,
                 min(variant_id) AS variant_id, count(DISTINCT variant_id) AS variants,
                 array_agg(DISTINCT order_id) AS orders
-            FROM order_allocations GROUP BY line_id
+            FROM order_allocations WHERE id >= (SELECT retired_below()) GROUP BY line_id
         ) AS a ON a.line_id = n.id
         LEFT JOIN orders AS o ON o.id = n.order_id
         WHERE n.quantity IS DISTINCT FROM a.quantity OR n.variant_id <> a.variant_id OR a.variants > 1
@@ -41,8 +42,8 @@ AS $$
         FROM order_allocations AS a
         LEFT JOIN orders AS o ON o.id = a.order_id
         LEFT JOIN locations AS l ON l.id = a.location_id
-        WHERE o.id IS NULL OR l.pool_id IS DISTINCT FROM o.pool_id
-            OR a.id NOT BETWEEN a.order_id AND shop.part_id(a.order_id, 65535)
+        WHERE a.id >= (SELECT retired_below()) AND (o.id IS NULL OR l.pool_id IS DISTINCT FROM o.pool_id
+            OR a.id NOT BETWEEN a.order_id AND shop.part_id(a.order_id, 65535))
         ORDER BY a.id
     )
     SELECT * FROM by_level UNION ALL SELECT * FROM by_line UNION ALL SELECT * FROM elsewhere

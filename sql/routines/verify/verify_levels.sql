@@ -4,11 +4,11 @@ SET search_path = shop, pg_temp
 AS $$
     WITH entries AS (
         SELECT variant_id, from_location_id AS location_id, from_account AS account, -quantity AS quantity
-        FROM stock_movements WHERE from_location_id IS NOT NULL
+        FROM stock_movements WHERE from_location_id IS NOT NULL AND id >= (SELECT retired_below())
         UNION ALL
         SELECT variant_id, to_location_id, to_account, quantity
-        FROM stock_movements WHERE to_location_id IS NOT NULL
-    ), moved AS (
+        FROM stock_movements WHERE to_location_id IS NOT NULL AND id >= (SELECT retired_below())
+    ), unretired AS (
         SELECT variant_id, location_id,
             coalesce(sum(quantity) FILTER (WHERE account = 'available'), 0) AS available,
             coalesce(sum(quantity) FILTER (WHERE account = 'held'), 0) AS held,
@@ -17,6 +17,15 @@ AS $$
             coalesce(sum(quantity) FILTER (WHERE account = 'incoming'), 0) AS incoming,
             coalesce(sum(quantity) FILTER (WHERE account = 'in_transit'), 0) AS in_transit
         FROM entries GROUP BY variant_id, location_id
+    ), moved AS (
+        SELECT variant_id, location_id, sum(available) AS available, sum(held) AS held, sum(committed) AS committed,
+            sum(unavailable) AS unavailable, sum(incoming) AS incoming, sum(in_transit) AS in_transit
+        FROM (
+            SELECT * FROM unretired
+            UNION ALL
+            SELECT variant_id, location_id, available, held, committed, unavailable, incoming, in_transit
+            FROM opening_balances
+        ) AS u GROUP BY variant_id, location_id
     )
     SELECT 'level_is_its_movements', coalesce(v.sku, variant_id::text) || ' at ' || coalesce(p.code, location_id::text),
         jsonb_build_object(
@@ -35,4 +44,5 @@ AS $$
     ORDER BY variant_id, location_id
 $$;
 
-COMMENT ON FUNCTION shop.verify_levels() IS 'Stock levels that are not the sum of their movements.';
+COMMENT ON FUNCTION shop.verify_levels() IS
+'Stock levels that are not the sum of their movements, the retired ones as their opening balance.';

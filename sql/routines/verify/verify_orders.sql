@@ -4,12 +4,12 @@ SET search_path = shop, pg_temp
 AS $$
     WITH totals AS (
         SELECT order_id, sum(total_amount) AS amount, count(DISTINCT variant_id) AS variants, count(*) AS lines
-        FROM order_lines GROUP BY order_id
+        FROM order_lines WHERE id >= (SELECT retired_below()) GROUP BY order_id
     ), by_total AS (
         SELECT 'order_is_its_lines' AS check_name, o.id::text AS entry, jsonb_build_object(
             'expected', t.amount, 'found', o.total_amount, 'lines', t.lines, 'variants', t.variants) AS detail
         FROM orders AS o LEFT JOIN totals AS t ON t.order_id = o.id
-        WHERE o.total_amount IS DISTINCT FROM t.amount OR t.lines <> t.variants
+        WHERE o.id >= (SELECT retired_below()) AND (o.total_amount IS DISTINCT FROM t.amount OR t.lines <> t.variants)
         ORDER BY o.id
     ), by_key AS (
         -- Within a day: a key is kept at least that long; pruned, it may be used again.

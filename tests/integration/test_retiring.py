@@ -1,0 +1,419 @@
+"""Retiring old months: anchored, detached, archived, read back, dropped, at any moment resumed, and brought back."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from tests.months import make_month, month_ago, move_to
+from tests.shop import Shop, order
+from workers import archive, retiring
+from workers.database import connect
+from workers.errors import DatabaseError, OrdermillError
+from workers.settings import Settings
+
+pytest.importorskip("duckdb")
+TABLES = ("orders", "order_lines", "order_allocations", "order_status_history", "stock_movements", "events")
+AGE = 20
+NASTY = ["", 'it "broke",\nback\\N', "ünïcode 🚚", "NULL", " , "]
+
+
+def history(shop: Shop, age: int = AGE, cancelled: bool = True) -> date:
+    """A month of long ago with orders, stock and events; its partitions are attached."""
+    shop.stock("A", "E1", 50)
+    shop.stock("B", "E2", 9)
+    placed = shop.place(*(order(None, ("A", 2), ("B", 1)) for _ in NASTY))
+    for outcome in placed if cancelled else []:
+        assert shop.cancel(outcome["order_id"])["status"] == "done"
+    for reason, outcome in zip(NASTY, placed, strict=True):
+        shop.db.execute(
+            "UPDATE shop.order_status_history SET reason = %s WHERE order_id = %s AND to_status = 'cancelled'",
+            [reason, outcome["order_id"]],
+        )
+    shop.db.execute("SELECT api.sequence_events(1000)")
+    shop.db.execute("UPDATE shop.event_consumers SET position = (SELECT position FROM shop.event_head)")
+    month = month_ago(shop.db, age)
+    make_month(shop.db, month)
+    move_to(shop.db, month)
+    return month
+
+
+def rows(db: psycopg.Connection[Any], table: str, schema: str = "shop") -> list[Any]:
+    return db.execute(f"SELECT * FROM {schema}.{table} ORDER BY id".encode()).fetchall()
+
+
+@contextmanager
+def owner(url: str) -> Iterator[psycopg.Connection[Any]]:
+    with retiring.owner_session(Settings(database_url=url)) as session:
+        yield session
+
+
+def attached(shop: Shop, month: date) -> int:
+    return shop.value("SELECT coalesce(sum(parts), 0) FROM shop.attached_months() WHERE month = %s", month)
+
+
+def test_a_month_is_archived_and_dropped_and_comes_back_to_the_value(
+    shop: Shop, database_url: str, tmp_path: Path
+) -> None:
+    month = history(shop)
+    assert shop.verify() == []
+    before = {table: rows(shop.db, f"{table}{month:_%Y_%m}") for table in TABLES}
+    assert all(before.values())
+    levels = [shop.level("A", "E1"), shop.level("B", "E2")]
+    assert shop.maps("SELECT * FROM api.months_to_retire()") == [{"month": month, "reasons": []}]
+
+    result = retiring.retire_due(
+        Settings(database_url=database_url, archive_dir=tmp_path), shop.maps("SELECT * FROM api.months_to_retire()")
+    )
+
+    assert result == {"retired": [f"{month:%Y-%m}"], "waiting": {}}
+    assert shop.maps("SELECT * FROM shop.parts_of_month(%s)", month) == []
+    assert (shop.count("orders"), shop.count("stock_movements"), shop.count("events")) == (0, 0, 0)
+    assert shop.verify() == []
+    assert [shop.level("A", "E1"), shop.level("B", "E2")] == levels
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(
+        f"{table}{month:_%Y_%m}.parquet" for table in TABLES
+    )
+    shop.place(order("after", ("A", 1)))
+    assert shop.verify() == []
+
+    with owner(database_url) as session:
+        for table in TABLES:
+            assert retiring.check(session, tmp_path, table, month) is None
+            name, count = retiring.restore(session, tmp_path, table, month)
+            assert (name, count) == (f"restored.{table}{month:_%Y_%m}", len(before[table]))
+            assert rows(session, f"{table}{month:_%Y_%m}", "restored") == before[table]
+        for table in TABLES:
+            retiring.restore(session, tmp_path, table, month, attach=True)
+        assert attached(shop, month) == len(TABLES)
+        assert {table: rows(shop.db, f"{table}{month:_%Y_%m}") for table in TABLES} == before
+        assert shop.verify() == []
+        # Attached again it stays, until a person has it retired anew.
+        assert shop.maps("SELECT * FROM api.months_to_retire()") == []
+        retiring.retire(session, tmp_path, month)
+    assert attached(shop, month) == 0
+    assert shop.verify() == []
+
+
+def test_all_due_months_are_retired_in_one_run_the_oldest_first(shop: Shop, database_url: str, tmp_path: Path) -> None:
+    for age in (18, 19):
+        make_month(shop.db, month_ago(shop.db, age))
+    month = history(shop)
+    settings = Settings(database_url=database_url, archive_dir=tmp_path)
+
+    result = retiring.retire_due(settings, shop.maps("SELECT * FROM api.months_to_retire()"))
+
+    assert result == {"retired": [f"{month_ago(shop.db, age):%Y-%m}" for age in (20, 19, 18)], "waiting": {}}
+    assert month == month_ago(shop.db, 20)
+    assert shop.value("SELECT count(*) FROM api.archives") == 3 * len(TABLES)
+
+
+def test_an_order_of_a_retired_month_that_was_finished_in_a_later_one_leaves_verify_clean_and_sharp(
+    shop: Shop, database_url: str, tmp_path: Path
+) -> None:
+    month = history(shop, cancelled=False)
+    later = month_ago(shop.db, AGE - 1)
+    make_month(shop.db, later)
+    for order_id in shop.rows("SELECT id::text FROM shop.orders"):
+        assert shop.cancel(order_id)["status"] == "done"
+    shop.db.execute("SELECT api.sequence_events(1000)")
+    move_to(shop.db, later)
+    assert shop.verify() == []
+
+    with owner(database_url) as session:
+        retiring.retire(session, tmp_path, month)
+        # 5 orders took 2 of A and 1 of B; they gave it back in the later month.
+        assert shop.maps("SELECT available, committed FROM shop.opening_balances ORDER BY variant_id") == [
+            {"available": 40, "committed": 10},
+            {"available": 4, "committed": 5},
+        ]
+        assert shop.verify() == []
+        with pytest.raises(psycopg.Error) as caught:
+            shop.value("SELECT api.rewind_consumer('nobody', 1)")
+        assert caught.value.sqlstate == "OM011"
+        retiring.retire(session, tmp_path, later)
+    assert shop.maps("SELECT available, committed FROM shop.opening_balances ORDER BY variant_id") == [
+        {"available": 50, "committed": 0},
+        {"available": 9, "committed": 0},
+    ]
+    assert shop.verify() == []
+    with shop.db.transaction(force_rollback=True):
+        shop.db.execute("UPDATE shop.opening_balances SET available = available + 1 WHERE available = 50")
+        assert [finding[:2] for finding in shop.verify()] == [("level_is_its_movements", "A at E1")]
+
+
+REASONS: dict[str, tuple[str, str]] = {
+    "an unfinished order": (
+        "ALTER TABLE shop.orders DISABLE TRIGGER USER; UPDATE shop.orders SET status = 'placed'",
+        "orders are not finished",
+    ),
+    "a hold": ("UPDATE shop.order_allocations SET state = 'committed'", "allocations hold stock"),
+    "a key": (
+        "INSERT INTO shop.request_keys (key, kind, body_hash, status, answer, received_at, decided_at) SELECT 'k',"
+        " 'order.place', '', 'placed', jsonb_build_object('order_id', id), created_at, now() FROM shop.orders LIMIT 1",
+        "1 request keys still answer",
+    ),
+    "an event without a position": (
+        "INSERT INTO shop.events_inbox (id, stream, kind, payload) SELECT id, 's', 'k', '{}' FROM shop.orders LIMIT 1",
+        "1 events have no position",
+    ),
+    "a consumer that is behind": (
+        "INSERT INTO shop.event_consumers (consumer, position) VALUES ('late', 1)",
+        "consumer late has not taken its events",
+    ),
+    "an open letter": (
+        "INSERT INTO shop.dead_letters (id, source, payload, code, reason, attempts) SELECT shop.uuid7(), 'events',"
+        " jsonb_build_object('consumer', 'c', 'event', to_jsonb(e)), 'X', 'x', 1 FROM shop.events AS e LIMIT 1",
+        "1 dead letters about its events",
+    ),
+    "a movement of a later order": (
+        "UPDATE shop.stock_movements SET order_id = shop.uuid7() WHERE cause = 'opening'",
+        "movements are of orders of a later month",
+    ),
+    "a policy that keeps it": ("SELECT", "it is kept until"),
+    "an older month": ("SELECT", "comes first"),
+}  # fmt: skip
+
+
+@pytest.mark.breaks_the_shop
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_month_with_unfinished_work_stays_and_says_why(scratch: Shop, reason: str) -> None:
+    young = reason == "a policy that keeps it"
+    month = history(scratch, 10 if young else AGE)
+    if reason == "an older month":
+        make_month(scratch.db, month_ago(scratch.db, AGE + 1))
+    assert scratch.value("SELECT shop.reasons_to_keep(%s)", month) == [] or young or reason == "an older month"
+    statement, words = REASONS[reason]
+    scratch.db.execute(statement.encode())
+
+    with pytest.raises(psycopg.Error) as caught, scratch.db.transaction():
+        scratch.value("SELECT shop.begin_retiring(%s)", month)
+
+    assert caught.value.sqlstate == "OM050"
+    assert words in str(caught.value)
+    assert scratch.count("retirements") == scratch.count("opening_balances") == 0
+    due = scratch.maps("SELECT * FROM api.months_to_retire() WHERE month = %s", month)
+    assert [words in " ".join(each["reasons"]) for each in due] == ([] if young else [True])
+
+
+def test_by_the_policy_at_most_24_months_are_attached_and_the_oldest_are_due_first(scratch: Shop) -> None:
+    for age in range(2, 20):
+        make_month(scratch.db, month_ago(scratch.db, age))
+
+    due = scratch.rows("SELECT month FROM api.months_to_retire()")
+
+    assert due == [month_ago(scratch.db, age) for age in (19, 18, 17)]
+    assert scratch.value("SELECT count(*) FROM shop.attached_months()") - len(due) == 16 + 1 + 6
+    assert scratch.rows("SELECT object FROM api.report('statistics')") == ["more than 24 months attached"]
+    assert scratch.rows("SELECT reasons FROM api.months_to_retire()") == [
+        [], [f"{due[0]:%Y-%m} comes first"], [f"{due[0]:%Y-%m} comes first"]]  # fmt: skip
+
+
+def test_without_a_folder_or_an_owner_nothing_is_touched_and_the_result_says_what_to_set(
+    shop: Shop, database_url: str, tmp_path: Path
+) -> None:
+    month = history(shop)
+    months = shop.maps("SELECT * FROM api.months_to_retire()")
+    role = f"plain_{os.getpid()}"
+    login = make_url(database_url).set(username=role, password="plain").render_as_string(hide_password=False)
+    shop.db.execute("RESET ROLE")
+    shop.db.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'plain' IN ROLE ordermill_maintainer".encode())
+    try:
+        nowhere = retiring.retire_due(Settings(database_url=database_url), months)
+        powerless = retiring.retire_due(Settings(database_url=login, archive_dir=tmp_path), months)
+        helped = Settings(database_url=login, maintenance_url=database_url, archive_dir=tmp_path / "file" / "x")
+        (tmp_path / "file").write_text("in the way")
+        blocked = retiring.retire_due(helped, months)
+    finally:
+        shop.db.execute(f"DROP ROLE {role}".encode())
+        shop.db.execute("SET ROLE ordermill_owner")
+
+    assert nowhere["due"] == powerless["due"] == blocked["due"] == [f"{month:%Y-%m}"]
+    assert "set ORDERMILL_ARCHIVE_DIR" in nowhere["to_do"]
+    assert "set ORDERMILL_MAINTENANCE_URL" in powerless["to_do"]
+    assert "ORDERMILL_ARCHIVE_DIR" in blocked["to_do"]
+    assert attached(shop, month) == len(TABLES)
+    assert shop.count("retirements") == 0
+
+
+KILLED = """
+import os, signal, sys
+from datetime import date
+from pathlib import Path
+from workers.retiring import owner_session, retire
+from workers.settings import get_settings
+step, month = sys.argv[1], date.fromisoformat(sys.argv[2])
+def report(done):
+    if done.startswith(step):
+        os.kill(os.getpid(), signal.SIGKILL)
+with owner_session(get_settings()) as session:
+    retire(session, Path(sys.argv[3]), month, report)
+"""
+STEPS = (
+    "begun", "detached events", "detached order_lines", "detached orders", "archived events", "dropped events",
+    "archived order_lines", "dropped order_lines", "archived orders", "dropped orders",
+)  # fmt: skip
+
+
+def test_killed_at_each_step_the_next_run_goes_on_and_verify_is_clean_in_between(
+    shop: Shop, database_url: str, tmp_path: Path
+) -> None:
+    month = history(shop)
+    expected = {table: len(rows(shop.db, f"{table}{month:_%Y_%m}")) for table in TABLES}
+    environment = os.environ | {"DATABASE_URL": database_url}
+    (tmp_path / "orders").mkdir()
+    half = tmp_path / "orders" / f"orders{month:_%Y_%m}.parquet"
+    half.write_bytes(b"PAR1 of a run that was killed while it wrote")
+
+    for step in STEPS:
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, step, str(month), str(tmp_path)],
+            env=environment, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL, (step, done.stderr)
+        assert shop.verify() == [], step
+        assert shop.value("SELECT count(*) FROM shop.retirements WHERE finished_at IS NULL") == 1, step
+
+    assert retiring.retire_due(
+        Settings(database_url=database_url, archive_dir=tmp_path), shop.maps("SELECT * FROM api.months_to_retire()")
+    )["retired"] == [f"{month:%Y-%m}"]  # fmt: skip
+    assert dict(shop.db.execute("SELECT table_name, rows FROM api.archives").fetchall()) == expected
+    with owner(database_url) as session:
+        assert [retiring.check(session, tmp_path, table, month) for table in TABLES] == [None] * len(TABLES)
+    assert shop.value("SELECT sum(available) FROM shop.opening_balances") == 59
+
+
+def test_a_detach_that_a_long_report_stops_is_brought_to_its_end_and_orders_go_on(
+    shop: Shop, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    month = history(shop)
+    monkeypatch.setattr(retiring, "LOCK_ATTEMPTS", 1)
+    with connect(database_url) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM shop.events")
+        with pytest.raises(DatabaseError) as caught, owner(database_url) as session:
+            retiring.retire(session, tmp_path, month)
+        assert caught.value.sqlstate == "55P03"
+        assert shop.rows("SELECT state FROM shop.parts_of_month(%s) WHERE table_name = 'events'", month) == [
+            "detaching"
+        ]
+        assert shop.place(order("meanwhile", ("A", 1)))[0]["status"] == "placed"
+        assert shop.verify() == []
+        reader.execute("ROLLBACK")
+
+    monkeypatch.setattr(retiring, "LOCK_ATTEMPTS", 10)
+    with owner(database_url) as session:
+        with pytest.raises(OrdermillError, match="another session is retiring"), owner(database_url):
+            pass
+        retiring.retire(session, tmp_path, month)
+    assert attached(shop, month) == 0
+
+
+def test_a_partition_that_is_not_its_archive_to_the_value_is_not_dropped(
+    shop: Shop, database_url: str, tmp_path: Path
+) -> None:
+    month = history(shop)
+    part = f"shop.orders{month:_%Y_%m}"
+
+    class StopError(Exception):
+        pass
+
+    def stop(step: str) -> None:
+        if step.startswith("archived orders"):
+            raise StopError
+
+    with owner(database_url) as session:
+        with pytest.raises(StopError):
+            retiring.retire(session, tmp_path, month, stop)
+        session.execute(
+            f"UPDATE {part} SET status_reason = 'changed' WHERE id = (SELECT id FROM {part} LIMIT 1)".encode()
+        )
+        with pytest.raises(psycopg.Error) as caught:
+            session.execute("SELECT shop.drop_archived('orders', %s)", [month])
+        assert caught.value.sqlstate == "OM051"
+        with pytest.raises(psycopg.Error) as caught:
+            session.execute("SELECT shop.drop_archived('orders', %s)", [month_ago(shop.db, 0)])
+        assert caught.value.sqlstate == "OM051"
+        file = tmp_path / "orders" / f"orders{month:_%Y_%m}.parquet"
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+        assert "has changed" in str(retiring.check(session, tmp_path, "orders", month))
+        with pytest.raises(OrdermillError, match="nothing is restored"):
+            retiring.restore(session, tmp_path, "orders", month)
+        retiring.retire(session, tmp_path, month)  # the file no longer counts: archived anew, as the rows are now
+        assert retiring.check(session, tmp_path, "orders", month) is None
+        file.unlink()
+        assert "is not there" in str(retiring.check(session, tmp_path, "orders", month))
+
+
+def test_an_archive_from_before_a_column_was_added_is_restored_with_its_default(
+    shop: Shop, database_url: str, tmp_path: Path
+) -> None:
+    month = history(shop)
+    part = f"orders{month:_%Y_%m}"
+    with owner(database_url) as session:
+        before = rows(session, part)
+        retiring.retire(session, tmp_path, month)
+        session.execute("ALTER TABLE shop.orders ADD COLUMN note text DEFAULT 'none'")
+
+        retiring.restore(session, tmp_path, "orders", month, attach=True)
+
+        assert rows(session, part) == [(*row, "none") for row in before]
+    assert attached(shop, month) == 1
+    assert shop.verify() == []
+
+
+def test_a_column_of_an_unknown_type_is_om052_and_leaves_no_file(shop: Shop, database_url: str, tmp_path: Path) -> None:
+    with owner(database_url) as session:
+        session.execute("CREATE TABLE shop.odd (id uuid, span interval)")
+        with pytest.raises(psycopg.Error) as caught:
+            archive.write(session, "shop.odd", tmp_path / "odd.parquet")
+    assert caught.value.sqlstate == "OM052"
+    assert list(tmp_path.iterdir()) == []
+    shop.db.execute("DROP TABLE shop.odd")
+
+
+def test_the_command_lists_retires_checks_and_restores(
+    shop: Shop, database_url: str, tmp_path: Path, ordermill: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    month = history(shop)
+    name = f"{month:%Y-%m}"
+
+    def run(*arguments: str) -> str:
+        done = ordermill(*arguments, ORDERMILL_ARCHIVE_DIR=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert max(map(len, done.stdout.splitlines())) <= 80
+        return done.stdout
+
+    assert run("archive", "list") == f"{name} is due: nothing keeps it\n"
+    assert run("archive", "run").endswith(f"{name} is retired\n")
+    assert run("archive", "run") == "no month is due\n"
+    assert "6 of 6 archives are whole" in run("archive", "verify")
+    assert run("archive", "list").count("archived") == 6
+    assert "restored.orders" in run("archive", "restore", "orders", name)
+    assert run("archive", "restore", "all", name, "--attach").count("as they were archived") == 6
+    assert run("archive", "run", name).endswith("is retired\n")
+    nothing = ordermill("archive", "restore", "orders", "2001-1", ORDERMILL_ARCHIVE_DIR=str(tmp_path))
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert nothing.stderr == "ordermill: '2001-1' is no month: give one such as 2025-01\n"
+    soon = ordermill("archive", "run", f"{month_ago(shop.db, 1):%Y-%m}", ORDERMILL_ARCHIVE_DIR=str(tmp_path))
+    assert soon.returncode == 2
+    assert "it is kept until" in soon.stderr
+
+
+@pytest.fixture
+def ordermill(database_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("ordermill")), *arguments]
+        environment = os.environ | {"DATABASE_URL": database_url, "COLUMNS": "80"} | env
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    return run
