@@ -68,7 +68,9 @@ def warm(cadence: float | None = None) -> dict[str, Any]:
 
 def read(kind: str, names: list[str]) -> dict[str, Any]:
     """The result of a read."""
-    return {"status": "read", "items": cache().read(kind, names).values}
+    items = cache().read(kind, names).values
+    cache().tell()  # this process may read nothing more for long
+    return {"status": "read", "items": items}
 
 
 def refused(error: ValidationError) -> dict[str, Any]:

@@ -104,7 +104,7 @@ WEBHOOKS = {
     "endpoint_timeout_in_range": _endpoint(timeout="0"),
     "previous_secret_runs_out": "UPDATE shop.webhook_endpoints SET previous_secret = secret",
     "a_disabled_endpoint_says_why": "UPDATE shop.webhook_endpoints SET disabled_at = now()",
-    "failures_not_negative": "UPDATE shop.webhook_endpoints SET failures = -1",
+    "endpoint_failures_not_negative": "UPDATE shop.webhook_endpoints SET failures = -1",
     "a_replay_has_an_end": "UPDATE shop.webhook_endpoints SET replay_position = 1",
     "webhook_deliveries_pkey": "INSERT INTO shop.webhook_deliveries SELECT * FROM shop.webhook_deliveries LIMIT 1",
     "delivery_has_an_endpoint": "UPDATE shop.webhook_deliveries SET endpoint_id = 0",

@@ -168,7 +168,12 @@ class Cache:
         counted[f"{kind}.hits"] += hits
         counted[f"{kind}.misses"] += misses
         counted[f"{kind}.negative"] += negative
-        if self.store and time.monotonic() - self._sent_at >= COUNTED_SECONDS and not self.store.away():
+        if time.monotonic() - self._sent_at >= COUNTED_SECONDS:
+            self.tell()
+
+    def tell(self) -> None:
+        """Adds what this process has counted to the counts of all; nothing is raised, and kept while Redis is away."""
+        if self.store and not self.store.away():
             try:
                 self._send()
             except redis.RedisError:

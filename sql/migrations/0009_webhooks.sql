@@ -38,7 +38,7 @@ CREATE TABLE shop.webhook_endpoints (
     CONSTRAINT previous_secret_runs_out CHECK ((previous_secret IS NULL) = (previous_until IS NULL)),
     CONSTRAINT endpoint_timeout_in_range CHECK (timeout_ms BETWEEN 100 AND 60000),
     CONSTRAINT a_disabled_endpoint_says_why CHECK ((disabled_at IS NULL) = (disabled_reason IS NULL)),
-    CONSTRAINT failures_not_negative CHECK (failures >= 0),
+    CONSTRAINT endpoint_failures_not_negative CHECK (failures >= 0),
     CONSTRAINT a_replay_has_an_end CHECK ((replay_position IS NULL) = (replay_until IS NULL))
 ) WITH (fillfactor = 10);
 

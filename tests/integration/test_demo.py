@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(240)
 
 FIELDS = [
     *("submitted", "placed", "rejected", "duplicates", "dead", "excluded"),
-    *("seconds", "orders_per_second", "p50_ms", "p99_ms", "verify"),
+    *("seconds", "orders_per_second", "p50_ms", "p99_ms", "verify", "followed"),
 ]
 GIVEN = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL")
 
@@ -94,7 +94,16 @@ def test_a_small_demo_decides_every_order_and_is_clean(home: Path) -> None:
     assert report["excluded"] == 48
     assert 0 < report["p50_ms"] <= report["p99_ms"]
     assert report["verify"] == "clean"
-    for shown in ("fuel", "Departments", "Top products", "OM001", "Sold out", "order workers"):
+    followed = report["followed"]
+    assert followed["events"] > report["placed"]
+    assert followed["alerts"] >= followed["alerts_open"] > 0
+    assert followed["webhooks"] >= followed["alerts"]
+    assert followed["views"] == 7
+    assert followed["view_rows"] > 0
+    assert followed["cache_reads"] == 2_500
+    assert followed["cache_hit_ratio"] > 0.5
+    assert followed["cache_entries"] >= 500
+    for shown in ("fuel", "Departments", "Top products", "OM001", "Sold out", "order workers", "What followed"):
         assert shown in done.stdout
 
 
