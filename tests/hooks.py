@@ -122,8 +122,14 @@ def receiver() -> Iterator[Receiver]:
 
 
 def add(shop: Shop, name: str, url: str, kinds: list[str] | None = None, timeout_ms: int = 2000) -> str:
-    """Adds an endpoint; gives its secret."""
+    """Adds an endpoint; gives its secret. It is not told of the opening of the shop."""
+    forget(shop)
     return str(shop.value("SELECT api.add_webhook(%s, %s, %s, %s)", name, url, kinds or ["*"], timeout_ms))
+
+
+def forget(shop: Shop) -> None:
+    """Forgets what happened and has no position yet."""
+    shop.db.execute("DELETE FROM shop.events_inbox")
 
 
 def dispatch(shop: Shop) -> None:

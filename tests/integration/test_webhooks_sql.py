@@ -332,6 +332,7 @@ def test_a_dead_delivery_is_replayed_once_and_not_when_its_endpoint_is_gone(scra
     assert not scratch.value("SELECT api.replay_delivery(%s)", first)
 
 
+@pytest.mark.breaks_the_shop
 def test_an_event_that_was_archived_is_a_dead_letter_at_once(scratch: Shop) -> None:
     add(scratch, "a", URL)
     happen(scratch, "test.a", "test.b")
