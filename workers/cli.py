@@ -154,7 +154,7 @@ def status(
 
     given = located_settings("database_url", "redis_url")
     addresses = (given.database_url, given.redis_url, given.broker_url, given.sentinel_master)
-    state = collect(*addresses, thorough=not probe)
+    state = collect(*addresses, thorough=not probe, settings=given)
     if as_json:
         print(json.dumps(state, indent=2, default=str))
     elif probe:

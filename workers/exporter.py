@@ -57,7 +57,7 @@ class Watch:
             "database": lambda: status.of_database(settings.database_url, SERVER_SECONDS, thorough=False),
             "redis": lambda: status.of_redis(settings.redis_url, SERVER_SECONDS, master),
             "broker": lambda: status.of_broker(settings.broker_url, SERVER_SECONDS, master),
-            "cache": status.of_cache,
+            "cache": lambda: status.of_cache(settings),
         }
         self.asked: dict[str, Asked] = {}
         self.lock = threading.Lock()

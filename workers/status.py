@@ -5,8 +5,6 @@ shown in `workers.status_shown`.
 """
 
 import contextlib
-import importlib
-import importlib.util
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,9 +18,11 @@ from psycopg.rows import dict_row
 
 from beat_schedule import BEAT_SCHEDULE
 from workers import queues
+from workers.cache import stats
 from workers.database import connect
 from workers.problems import is_overdue, problems_of
 from workers.processes import GENERAL_QUEUES
+from workers.settings import Settings
 
 QUEUES = ("orders", *GENERAL_QUEUES)
 SERVER_SECONDS = 5  # for each server to answer
@@ -70,7 +70,13 @@ _ALERTS = "SELECT level, count(*) AS alerts FROM api.alerts WHERE state <> 'reso
 
 
 def collect(
-    database_url: str, redis_url: str, broker_url: str, master: str = "", *, thorough: bool = True
+    database_url: str,
+    redis_url: str,
+    broker_url: str,
+    master: str = "",
+    *,
+    thorough: bool = True,
+    settings: Settings | None = None,
 ) -> dict[str, Any]:
     """The state; a part that does not answer is None and its error is in `errors`, all that is wrong in `problems`.
 
@@ -80,7 +86,7 @@ def collect(
         of_database(database_url, SERVER_SECONDS, thorough=thorough),
         of_redis(redis_url, SERVER_SECONDS, master),
         of_broker(broker_url, SERVER_SECONDS, master),
-        of_cache(),
+        of_cache(settings),
     )
 
 
@@ -134,12 +140,9 @@ def of_broker(url: str, seconds: int, master: str = "") -> dict[str, Any]:
     return state
 
 
-def of_cache() -> dict[str, Any]:
-    """What the cache says of itself, where there is one."""
-    state = untold("cache")
-    if importlib.util.find_spec("workers.cache"):
-        state["cache"] = importlib.import_module("workers.cache").stats()
-    return state
+def of_cache(settings: Settings | None = None) -> dict[str, Any]:
+    """What the cache says of itself; that it is away is no error, for reads then go to PostgreSQL."""
+    return untold("cache") | {"cache": stats(settings)}
 
 
 def untold(part: str, *errors: str) -> dict[str, Any]:

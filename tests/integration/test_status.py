@@ -263,6 +263,7 @@ def test_a_scrape_while_servers_are_away_or_frozen_is_quick_and_says_so(redis_ur
     assert took < 6
     up = {server: seen.value("ordermill_up", server=server) for server in ("database", "redis", "broker")}
     assert up == {"database": 0, "redis": 1, "broker": 0}
+    assert seen.value("ordermill_cache_up") == 1  # in the Redis of results
     assert code == 503
     assert [each["subject"] for each in health["problems"]] == ["database", "broker"]
 
