@@ -137,7 +137,8 @@ def test_deliveries_go_on_when_redis_comes_back(there: Receiver, tmp_path: Path,
         pytest.skip(str(error))
     name, database_url = own_database(servers)
     (tmp_path / "mill").mkdir()
-    mill = Mill(database_url, valkey.url, valkey.url, tmp_path / "mill")
+    broker = f"{valkey.url.removesuffix('/0')}/1"
+    mill = Mill(database_url, valkey.url, broker, tmp_path / "mill")
     mill.env |= {"ORDERMILL_WEBHOOKS_ALLOW": LOCAL, "ORDERMILL_WEBHOOKS_SECONDS": "1"}
     mill.env |= {"ORDERMILL_DISPATCH_SECONDS": "1", "ORDERMILL_DRAIN_SECONDS": "1"}
     try:
