@@ -50,7 +50,8 @@ class Mill:
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "CELERY_BROKER_URL": broker_url,
-            "ORDERMILL_CACHE_URL": redis_url,
+            # Where one database is for all, the cache is in the next one by itself.
+            "ORDERMILL_CACHE_URL": redis_url if redis_url != broker_url else "",
             "ORDERMILL_CACHE_TIMEOUT_MS": "5000",
             "ORDERMILL_HOME": str(folder),
         }
