@@ -42,8 +42,8 @@ def listed(shop: Shop, *addresses: str) -> None:
 def fall(shop: Shop, *skus: str) -> None:
     """One of each is sold, and the consumer has followed."""
     shop.place(*(order(None, (sku, 1)) for sku in skus))
-    shop.value("SELECT api.sequence_events()")
-    shop.value("SELECT api.dispatch_events('alerts')")
+    shop.value("SELECT api.sequence_events(10000)")
+    shop.value("SELECT api.dispatch_events('alerts', 10000)")
 
 
 def settings(url: str, **others: Any) -> Settings:

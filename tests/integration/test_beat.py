@@ -8,10 +8,14 @@ from tests.shop import new_key, order
 from tests.workers_fixtures import Mill, kill
 from workers.child import wait_until
 
-# The same timetable, each cadence a second: slots go by while a test waits.
+# Of the same timetable the jobs of two queues, each cadence a second: slots go by while a test waits.
 HURRIED = """
 from workers.app import app
 
+areas = ("orders.", "maintenance.")
+app.conf.beat_schedule = {
+    name: entry for name, entry in app.conf.beat_schedule.items() if entry["task"].startswith(areas)
+}
 for entry in app.conf.beat_schedule.values():
     entry["schedule"], entry["options"] = 1.0, entry["options"] | {"expires": 10.0}
     if "kwargs" in entry:
@@ -50,14 +54,14 @@ def test_beat_starts_a_drain_and_revives_it_when_it_is_lost(mill: Mill) -> None:
     mill.shop.stock(sku, "E1", 10)
     first, second, third = (order(None, (sku, 1)) for _ in range(3))
     mill.shop.submit(first)
-    general = mill.general_worker()
+    general = mill.general_worker("-c", "3")
     mill.beat()
     assert mill.all_decided([first])
 
     mill.broker.flushdb()  # a successor that was waiting is gone
     kill(general)  # and so is the drain, in the middle of its run
     mill.shop.submit(second)
-    mill.general_worker()
+    mill.general_worker("-c", "3")
     assert mill.all_decided([second])
 
     mill.shop.submit(third)

@@ -414,11 +414,12 @@ def test_status_shows_open_letters_and_what_waits_to_be_collected(clean: Mill) -
     command = [sys.executable, "-m", "workers.cli", "status"]
 
     state, shown = (
-        subprocess.run(each, env=environment(clean), capture_output=True, text=True, check=True, timeout=60).stdout
+        subprocess.run(each, env=environment(clean), capture_output=True, text=True, check=False, timeout=60).stdout
         for each in ([*command, "--json"], command)
     )
 
     told = json.loads(state)
-    assert told["undecodable"] == dict.fromkeys(told["queues"], 0) | {"views": 1}
+    undecodable = {name: queue["undecodable"] for name, queue in told["queues"].items()}
+    assert undecodable == dict.fromkeys(undecodable, 0) | {"views": 1}
     assert [(each["code"], each["letters"]) for each in told["dead_letters"]] == [("OM090", 1), ("OM092", 1)]
     assert "Open dead letters" in shown

@@ -73,7 +73,12 @@ def test_stock_that_moves_without_an_event_makes_only_the_inventory_due(shop: Sh
     age(shop)
     refresh(shop, "sales_by_month", "category_performance")
     before = shop.value("SELECT count(*) FROM shop.events_inbox")
-    shop.value("SELECT api.adjust_inventory('adj', 'BREAD', 'E1', 1, 'counted', 'available')")
+    shop.db.execute(
+        """SELECT shop.apply_movements(array_agg(ROW(s.variant_id, NULL, 'supplier', s.location_id, 'available', 1,
+               'receive', NULL, NULL, NULL)::shop.stock_move))
+           FROM shop.stock_levels AS s JOIN shop.product_variants AS v ON v.id = s.variant_id
+           JOIN shop.locations AS l ON l.id = s.location_id WHERE v.sku = 'BREAD' AND l.code = 'E1'"""
+    )
 
     assert shop.value("SELECT count(*) FROM shop.events_inbox") == before
     assert due(shop) == ["inventory_metrics"]

@@ -91,21 +91,25 @@ def test_two_deliverers_and_a_receiver_that_fails_at_times_keep_each_stream_in_o
 
     there.answer = answer
     add(shop, "a", there.url)
-    for number in range(60):
-        happen(shop, "test.a", stream=f"test:{number % 6}")
-    dispatch(shop)
-    with pytest.MonkeyPatch.context() as patch:
-        # A second beside the first, as where the first is too slow.
-        patch.setattr("workers.webhooks.LATE_SECONDS", 0)
-        together = [at_once(2, lambda _number: deliver(get_settings(), 0.3)) for _ in range(2)]
-    assert any(None not in both for both in together), "there was but one deliverer"
+    both: list[Any] = [None]
+    rounds = 0
+    while None in both and rounds < 20:  # until one was really beside the other
+        rounds += 1
+        for number in range(60):
+            happen(shop, "test.a", stream=f"test:{number % 6}")
+        dispatch(shop)
+        with pytest.MonkeyPatch.context() as patch:
+            # A second beside the first, as where the first is too slow.
+            patch.setattr("workers.webhooks.LATE_SECONDS", 0)
+            both = at_once(2, lambda _number: deliver(get_settings(), 0.3))
+    assert None not in both, "there was but one deliverer"
     until(shop, lambda: waiting(shop) == 0)
 
     for stream, positions in there.by_stream().items():
         once = list(dict.fromkeys(positions))
         assert once == sorted(once), stream
     delivered = shop.rows("SELECT position FROM api.webhook_deliveries WHERE state = 'delivered' ORDER BY position")
-    assert delivered == list(range(1, 61))
+    assert delivered == list(range(1, 60 * rounds + 1))
     assert shop.count("dead_letters") == 0
 
 
