@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from tasks.commands import run_command
-from tasks.payloads import CancelRequest, OrderRequest, fits_as_key, refused_key
+from tasks.payloads import CancelRequest, CompleteRequest, OrderRequest, fits_as_key, refused_key
 from workers.app import app
 from workers.base_task import CommandTask, JobTask, as_text, key_of, payload_of
 from workers.batching import BatchTask, Call
@@ -97,6 +97,18 @@ def cancel(self: CommandTask, *args: Any, **kwargs: Any) -> Outcome:
         self.request.id,
         "order.cancel",
         lambda key, asked: call_one("api.cancel_order", key, asked.order_id, asked.reason),
+    )
+
+
+@app.task(name="orders.complete", base=CommandTask, bind=True)
+def complete(self: CommandTask, *args: Any, **kwargs: Any) -> Outcome:
+    """Completes an order that has left: takes a CompleteRequest, gives its outcome: done or rejected."""
+    return run_command(
+        CompleteRequest,
+        payload_of(args, kwargs),
+        self.request.id,
+        "order.complete",
+        lambda key, asked: call_one("api.complete_order", key, asked.order_id),
     )
 
 

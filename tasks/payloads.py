@@ -105,13 +105,18 @@ class OrderRequest(Payload):
 Whole = Annotated[int, Field(strict=True, ge=-1_000_000_000, le=1_000_000_000)]
 
 
-class CancelRequest(Payload):
-    """Cancels a held or placed order and gives its stock back."""
+class CompleteRequest(Payload):
+    """Says that a placed order has left: its stock goes to the customer."""
 
     key: Name | None = None
     order_id: Annotated[
         str, StringConstraints(strict=True, pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
     ]
+
+
+class CancelRequest(CompleteRequest):
+    """Cancels a held or placed order and gives its stock back."""
+
     reason: Name
 
 

@@ -1,4 +1,5 @@
-"""A consumer of events for tests: it notes each event as often as it is given, waits for a lock, and refuses some."""
+"""A consumer of events for tests: it notes each event as often as it is given, waits for a lock (at `test.slow` without
+being timed out by it), and refuses `test.bad`."""
 
 from tests.shop import Shop
 
@@ -7,6 +8,11 @@ ROUTINE = f"""CREATE FUNCTION shop.consume_noted(p_events shop.events[]) RETURNS
 BEGIN
     INSERT INTO shop.noted (position, stream, kind, delay)
     SELECT e.position, e.stream, e.kind, clock_timestamp() - e.created_at FROM unnest(p_events) AS e;
+    IF EXISTS (SELECT FROM unnest(p_events) AS e WHERE e.kind = 'test.slow') THEN
+        WHILE NOT pg_try_advisory_xact_lock_shared({GATE}) LOOP
+            PERFORM pg_sleep(0.01);
+        END LOOP;
+    END IF;
     PERFORM pg_advisory_xact_lock_shared({GATE});
     IF EXISTS (SELECT FROM unnest(p_events) AS e WHERE e.kind = 'test.bad') THEN
         RAISE EXCEPTION 'this is bad' USING ERRCODE = '22000';

@@ -84,6 +84,9 @@ class Shop:
     def cancel(self, order_id: str, key: str | None = None, reason: str = "changed their mind") -> Outcome:
         return self.value("SELECT api.cancel_order(%s, %s, %s)", key or new_key(), order_id, reason)
 
+    def complete(self, order_id: str, key: str | None = None) -> Outcome:
+        return self.value("SELECT api.complete_order(%s, %s)", key or new_key(), order_id)
+
     def outcome(self, key: str) -> Outcome | None:
         return self.value("SELECT api.order_outcome(%s)", key)
 

@@ -20,7 +20,7 @@ from workers.settings import Settings
 
 log = get_task_logger(__name__)
 
-LOCK = (0x4F4D45, 0)  # "OME"
+LOCK, LATE_LOCK = (0x4F4D45, 0), (0x4F4D45, 1)  # "OME": of the dispatcher, and of the one beside it
 SEQUENCED, DISPATCHED = 1000, 500  # the most events in one transaction. Chosen, not measured.
 # Polled each 5 ms for 2 s after a find, then each 20 ms: a lone event then waits for 10 ms. Chosen, not measured.
 BUSY_SECONDS, BUSY_PAUSE, IDLE_PAUSE = 2.0, 0.005, 0.02
@@ -30,6 +30,8 @@ ASKED_SECONDS = 0.25
 LATE_SECONDS = 10
 STOPPED_PAUSE = 1.0  # what stopped a dispatcher will mostly stop its successor: do not spin. Chosen, not measured.
 REST = 1.0  # seconds that a consumer is left alone after an outage of its own
+# One that waits for a lock keeps all others waiting: briefly, and ever less often. Chosen, not measured.
+LOCK_MS, FIRST_REST, LONGEST_REST = 100, 0.05, 2.0
 QUERY_CANCELED = "57014"
 
 Handler = Callable[[list[dict[str, Any]]], None]
@@ -44,6 +46,8 @@ class Consumer:
     outside: bool
     limit: int = DISPATCHED
     rests: float = 0.0
+    locked: int = 0  # how often in a row a lock or a deadlock stopped it
+    after: int = 0  # its cursor, when it is given one event
     behind: bool = True
 
 
@@ -58,9 +62,9 @@ class Dispatcher:
     buried: int = 0
     given: dict[str, int] = field(default_factory=dict)
 
-    def take(self) -> bool:
+    def take(self, lock: tuple[int, int] = LOCK) -> bool:
         """Takes the lock; false when another dispatcher has it."""
-        row = self.connection.exec_driver_sql("SELECT pg_try_advisory_lock(%s, %s)", LOCK).fetchone()
+        row = self.connection.exec_driver_sql("SELECT pg_try_advisory_lock(%s, %s)", lock).fetchone()
         return bool(row and row[0])
 
     def late(self) -> bool:
@@ -74,6 +78,7 @@ class Dispatcher:
 
     def run(self, seconds: float, until_empty: bool = False) -> None:
         """Polls for so many seconds, at least once; if asked, only until nothing is waiting."""
+        self.connection.exec_driver_sql("SELECT set_config('lock_timeout', %s, false)", (f"{LOCK_MS}ms",))
         rows = self.connection.exec_driver_sql("SELECT consumer, outside FROM api.event_consumers ORDER BY consumer")
         self.consumers = [Consumer(*row) for row in rows]
         started = found_at = time.monotonic()
@@ -104,7 +109,7 @@ class Dispatcher:
                 raise
             self.failed(consumer, error)
             return 0
-        consumer.behind = count >= consumer.limit
+        consumer.behind, consumer.locked = count >= consumer.limit, 0
         consumer.limit = min(DISPATCHED, consumer.limit * 2)
         if count:
             self.given[consumer.name] = self.given.get(consumer.name, 0) + count
@@ -112,6 +117,8 @@ class Dispatcher:
 
     def give(self, consumer: Consumer) -> int:
         """Gives a batch to a consumer in the database."""
+        if consumer.limit == 1:
+            consumer.after = int(call_one("api.consumer_position", consumer.name, on=self.connection))
         return int(call_one("api.dispatch_events", consumer.name, consumer.limit, on=self.connection))
 
     def give_outside(self, consumer: Consumer) -> int:
@@ -140,7 +147,9 @@ class Dispatcher:
         """
         consumer.behind = True
         if isinstance(error, TransientError):
-            consumer.rests = time.monotonic() + random.uniform(0.01, 0.1)  # noqa: S311
+            rest = min(LONGEST_REST, FIRST_REST * 2**consumer.locked)
+            consumer.locked = min(consumer.locked + 1, 10)
+            consumer.rests = time.monotonic() + random.uniform(0.5, 1.0) * rest  # noqa: S311
         elif isinstance(error, FaultError) or (consumer.limit == 1 and isinstance(error, OutageError)):
             log.error("consumer %s waits: %s", consumer.name, error)
             consumer.rests = time.monotonic() + REST
@@ -148,9 +157,10 @@ class Dispatcher:
             consumer.limit //= 2
         elif isinstance(error, PermanentError | BusinessError):
             reason = f"Consumer {consumer.name} cannot take this event: {error}"
-            letter = call_one("api.bury_event", consumer.name, "OM095", reason, on=self.connection)
-            self.buried += 1
-            log.error("%s It is dead letter %s.", reason, letter)
+            letter = call_one("api.bury_event", consumer.name, consumer.after, "OM095", reason, on=self.connection)
+            if letter:  # else somebody moved the cursor meanwhile: what comes next was not tried
+                self.buried += 1
+                log.error("%s It is dead letter %s.", reason, letter)
         log.info("consumer %s is given %d at once: %s", consumer.name, consumer.limit, error)
 
 
@@ -165,7 +175,7 @@ def dispatch(settings: Settings, seconds: float, *, until_empty: bool = False) -
             connection.detach()  # the lock goes with this connection, whatever happens
             run = Dispatcher(settings, connection)
             alone = run.take()
-            if not alone and not run.late():
+            if not alone and not (run.take(LATE_LOCK) and run.late()):
                 return None
             stopped = _until_stopped(run, seconds, until_empty or not alone)
     except (TransientError, OutageError, FaultError) as error:
@@ -174,7 +184,7 @@ def dispatch(settings: Settings, seconds: float, *, until_empty: bool = False) -
     if stopped:
         log.error("the dispatcher stops: %s", stopped)
         time.sleep(STOPPED_PAUSE)
-    return {"sequenced": run.sequenced, "buried": run.buried, "given": run.given}
+    return {"sequenced": run.sequenced, "buried": run.buried, "given": run.given, "beside": not alone}
 
 
 def _until_stopped(run: Dispatcher, seconds: float, until_empty: bool) -> DatabaseError | None:

@@ -80,6 +80,11 @@ EXAMPLES: dict[str, Example] = {
         _outcome("cancel-web-1001", "done", ORDER_ID),
         _DONE,
     ),
+    "orders.complete": Example(
+        {"version": 1, "key": "left-web-1001", "order_id": ORDER_ID},
+        _outcome("left-web-1001", "done", ORDER_ID),
+        _DONE,
+    ),
     "inventory.adjust": Example(
         {
             "version": 1,

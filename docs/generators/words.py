@@ -66,7 +66,7 @@ AREAS: dict[str, dict[str, str]] = {
     },
     "Events and operation": {
         "events_inbox": "What happened, in the transaction in which it happened, until the sequencer has it.",
-        "events": "What happened, in positions that have no gap, in the order of the commits.",
+        "events": "What happened, in positions that have no gap; within a stream in the order in which it happened.",
         "event_head": "The position that was given last; one row.",
         "event_consumers": (
             "Who is given events, and the last position whose effect each has. The effect and the cursor are one "

@@ -8,6 +8,8 @@ FROM public, ordermill_worker, ordermill_app, ordermill_reader, ordermill_mainta
 
 GRANT USAGE ON SCHEMA api TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
 GRANT SELECT ON ALL TABLES IN SCHEMA api TO ordermill_worker, ordermill_reader, ordermill_maintainer;
+-- Findings hold statements of others, with what they wrote into them.
+REVOKE SELECT ON api.upkeep_findings FROM ordermill_reader;
 -- Not dead letters and job runs: they show what others sent, and what PostgreSQL said.
 GRANT SELECT ON api.orders, api.order_lines, api.availability, api.pools, api.queue, api.events TO ordermill_app;
 GRANT EXECUTE ON FUNCTION api.order_outcome(text)
@@ -18,7 +20,8 @@ TO ordermill_worker, ordermill_reader, ordermill_maintainer;
 -- The doors of an application.
 GRANT EXECUTE ON FUNCTION
 api.submit_order(text), api.submit_order(jsonb), api.submit_orders(text[]), api.submit_orders(jsonb),
-api.hold_orders(jsonb, interval), api.confirm_order(text, uuid), api.cancel_order(text, uuid, text)
+api.hold_orders(jsonb, interval), api.confirm_order(text, uuid), api.cancel_order(text, uuid, text),
+api.complete_order(text, uuid)
 TO ordermill_app, ordermill_worker;
 
 -- What workers do.
@@ -44,7 +47,8 @@ TO ordermill_worker, ordermill_maintainer;
 -- Events and their consumers.
 GRANT EXECUTE ON FUNCTION
 api.sequence_events(integer), api.dispatch_events(text, integer), api.read_events(text, integer),
-api.advance_consumer(text, bigint, bigint), api.rewind_consumer(text, bigint), api.bury_event(text, text, text),
+api.advance_consumer(text, bigint, bigint), api.rewind_consumer(text, bigint), api.bury_event(text, bigint, text, text),
+api.consumer_position(text),
 api.replay_event(uuid)
 TO ordermill_worker, ordermill_maintainer;
 

@@ -26,6 +26,10 @@ REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION shop.tell_c
 -- With a list of columns a trigger costs the movements of stock nothing, but sees no rows: so everything.
 CREATE OR REPLACE TRIGGER levels_tell_caps AFTER UPDATE OF oversell_cap, low_stock_threshold ON shop.stock_levels
 FOR EACH STATEMENT EXECUTE FUNCTION shop.tell_everything_changed();
+CREATE OR REPLACE TRIGGER levels_tell_inserts AFTER INSERT ON shop.stock_levels
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION shop.tell_levels_changed();
+CREATE OR REPLACE TRIGGER levels_tell_deletes AFTER DELETE ON shop.stock_levels
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION shop.tell_levels_changed();
 CREATE OR REPLACE TRIGGER locations_tell_updates AFTER UPDATE OF pool_id ON shop.locations
 FOR EACH STATEMENT EXECUTE FUNCTION shop.tell_everything_changed();
 CREATE OR REPLACE TRIGGER pools_tell_updates AFTER UPDATE OF code ON shop.pools

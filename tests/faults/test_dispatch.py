@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -21,6 +22,9 @@ def feeding(mill: Mill) -> Mill:
         mill.general_worker()
     mill.send("events.dispatch", queue="events")
     return mill
+
+
+INSIDE = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
 
 
 def last(mill: Mill) -> int:
@@ -49,8 +53,8 @@ def test_events_reach_their_consumer_over_many_turns(feeding: Mill) -> None:
 def test_a_dispatcher_killed_in_the_middle_of_a_batch_skips_and_doubles_nothing(feeding: Mill) -> None:
     with connect(feeding.database_url) as gate:
         gate.execute("SELECT pg_advisory_lock(%s)", [GATE])
-        happen(feeding.shop, "test.a", "test.b", "test.c")
-        feeding.wait_blocked()
+        happen(feeding.shop, "test.a", "test.slow", "test.c")
+        assert wait_until(lambda: feeding.shop.value(INSIDE) == 1, 30, 0.005)
         kill(feeding.children[-1])
         happen(feeding.shop, "test.d")
     feeding.broker.flushdb()  # its successor is lost with it
@@ -113,3 +117,44 @@ def test_a_bad_event_among_many_is_a_dead_letter_and_the_rest_arrive(feeding: Mi
     wanted = [*before, *(each for each in range(len(before) + 1, last(feeding) + 1) if each != bad)]
     assert wait_until(lambda: noted(feeding.shop) == wanted, 30, 0.05)
     assert feeding.shop.value("SELECT kind FROM api.events WHERE position = %s", bad) == "test.bad"
+
+
+def test_a_consumer_that_waits_for_a_lock_does_not_keep_the_others_waiting(feeding: Mill) -> None:
+    alerts = "SELECT position FROM api.event_consumers WHERE consumer = 'alerts'"
+    with connect(feeding.database_url) as gate:
+        gate.execute("SELECT pg_advisory_lock(%s)", [GATE])
+        started = time.monotonic()
+        for _ in range(20):
+            happen(feeding.shop, "test.a")
+            assert wait_until(lambda: empty(feeding) and feeding.shop.value(alerts) == last(feeding), 30, 0.005)
+        took = time.monotonic() - started
+    assert took < 20, "each event waited for a whole lock_timeout"
+    assert all_given(feeding)
+
+
+def test_while_a_consumer_waits_for_its_routine_dispatchers_do_not_multiply(feeding: Mill) -> None:
+    second = feeding.general_worker()
+    feeding.shop.db.execute("ALTER FUNCTION shop.consume_noted(shop.events[]) RENAME TO consume_nobody")
+    feeding.shop.db.execute(
+        "INSERT INTO shop.events_inbox (id, stream, kind, payload, created_at)"
+        " VALUES (shop.uuid7(), 'test:1', 'test.old', '{}', now() - interval '1 min')"
+    )
+    for _ in range(5):
+        feeding.send("events.dispatch", queue="events")
+
+    def runs(words: str) -> int:
+        return sum(child.log.read_text().count(words) for child in feeding.children)
+
+    assert wait_until(lambda: runs("'beside': True") >= 1, 30, 0.05), "none ran beside the first"
+    assert wait_until(lambda: feeding.waiting("events") == 0, 30, 0.05)
+    turns, before = runs("'beside': False"), runs("events.dispatch[")
+    assert wait_until(lambda: runs("'beside': False") >= turns + 3, 30, 0.05)
+    assert runs("events.dispatch[") - before <= 20
+    feeding.shop.db.execute("ALTER FUNCTION shop.consume_nobody(shop.events[]) RENAME TO consume_noted")
+    assert all_given(feeding)
+    kill(second)
+
+
+def all_given(mill: Mill) -> bool:
+    behind = "SELECT behind FROM api.event_consumers WHERE consumer = 'noted'"
+    return wait_until(lambda: empty(mill) and mill.shop.value(behind) == 0, 30, 0.05)

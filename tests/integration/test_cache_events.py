@@ -46,11 +46,14 @@ CHANGES = {
     "UPDATE shop.products SET title = 'new' WHERE code = 'A'": names(products="A A", categories="CAT"),
     "UPDATE shop.products SET code = 'Z' WHERE code = 'A'": names(products="Z A", categories="CAT"),
     "UPDATE shop.products SET category_id = (SELECT id FROM shop.categories WHERE code = 'BELOW')": names(
-        products="A A", categories="CAT BELOW"
+        products="A A", skus="A", categories="CAT BELOW"
     ),
     "INSERT INTO shop.products (code, category_id, title) SELECT 'P', min(id), 'P' FROM shop.categories": names(
         products="P", categories="CAT"
     ),
+    "UPDATE shop.stock_levels SET held = held": [],
+    "INSERT INTO shop.stock_levels (variant_id, location_id, oversell_cap) SELECT v.id, l.id, 50"
+    " FROM shop.product_variants AS v, shop.locations AS l WHERE l.code = 'W1'": names(skus="A"),
     "UPDATE shop.product_variants SET price_amount = 1": names(products="A", skus="A"),
     "UPDATE shop.product_variants SET sku = 'Z'": names(products="A", skus="Z A"),
     "UPDATE shop.categories SET name = 'new' WHERE code = 'BELOW'": names(categories="BELOW CAT"),
@@ -96,6 +99,7 @@ def test_a_load_of_thousands_is_one_event_that_names_none(quiet: Shop) -> None:
 
 def test_commands_tell_whose_stock_they_moved_and_once(quiet: Shop) -> None:
     quiet.stock("B", "E1", 1)
+    quiet.stock("A", "E2", 1)  # a level that is new tells that itself
     told(quiet)
     lines = psycopg.types.json.Jsonb([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 2}])
 

@@ -222,12 +222,13 @@ def test_the_node_example_is_placed(documented: Mill) -> None:
 
 def test_the_examples_of_tasks_md_give_what_it_says(documented: Mill) -> None:
     order_id = ""
-    for task in ("orders.place", "orders.place_many", "orders.cancel", *(t for t in EXAMPLES if "inventory" in t)):
+    orders = ("orders.place", "orders.cancel", "orders.place_many", "orders.complete")
+    for task in (*orders, *(t for t in EXAMPLES if "inventory" in t)):
         example = EXAMPLES[task]
         payload = json.loads(json.dumps(example.payload).replace(ORDER_ID, order_id or ORDER_ID))
         result = documented.call(task, payload, queue=task.partition(".")[0])
-        if task == "orders.place":
-            order_id = result["order_id"]
+        if task.startswith("orders.place"):
+            order_id = (result[0] if isinstance(result, list) else result)["order_id"]
         shown = re.sub(r'"order_id": "[^"]*"', f'"order_id": "{ORDER_ID}"', json.dumps(result))
         assert json.loads(shown) == example.outcome, task
 

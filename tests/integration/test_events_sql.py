@@ -88,7 +88,7 @@ def test_what_a_consumer_cannot_take_is_a_dead_letter_and_the_next_goes_on(shop:
         dispatch(shop)
     assert (dispatch(shop, 1), noted(shop)) == (1, [1])
 
-    letter = shop.value("SELECT api.bury_event('noted', 'OM095', 'it is bad')")
+    letter = shop.value("SELECT api.bury_event('noted', 1, 'OM095', 'it is bad')")
 
     assert dispatch(shop) == 1
     assert noted(shop) == [1, 3]
@@ -100,7 +100,7 @@ def test_what_a_consumer_cannot_take_is_a_dead_letter_and_the_next_goes_on(shop:
 def test_a_buried_event_is_given_to_its_consumer_again_once(shop: Shop) -> None:
     happen(shop, "test.bad")
     sequence(shop)
-    letter = shop.value("SELECT api.bury_event('noted', 'OM095', 'it is bad')")
+    letter = shop.value("SELECT api.bury_event('noted', 0, 'OM095', 'it is bad')")
     with pytest.raises(psycopg.DataError), shop.db.transaction():
         shop.value("SELECT api.replay_event(%s)", letter)
     shop.db.execute("UPDATE shop.dead_letters SET payload = jsonb_set(payload, '{event,kind}', '\"test.mended\"')")
@@ -111,8 +111,20 @@ def test_a_buried_event_is_given_to_its_consumer_again_once(shop: Shop) -> None:
     assert shop.value("SELECT settlement FROM shop.dead_letters") == "replayed"
 
 
+def test_only_the_event_that_was_tried_is_buried(shop: Shop) -> None:
+    happen(shop, "test.bad", "test.good")
+    sequence(shop)
+    bury = "SELECT api.bury_event('noted', 0, 'OM095', 'it is bad')"
+
+    assert shop.value(bury) is not None
+    assert shop.value(bury) is None  # as by a twin that failed on the same one
+
+    assert (dispatch(shop), noted(shop)) == (1, [2])
+    assert shop.count("dead_letters") == 1
+
+
 def test_there_is_no_event_to_bury_where_none_waits(shop: Shop) -> None:
-    assert shop.value("SELECT api.bury_event('noted', 'OM095', 'none')") is None
+    assert shop.value("SELECT api.bury_event('noted', 0, 'OM095', 'none')") is None
     assert cursor(shop) == 0
 
 

@@ -37,7 +37,8 @@ class Actor:
         deeds: list[Callable[[], None]] = [
             *[self.place] * 3, *[self.place_one] * 2, *[self.submit] * 3, *[self.drain] * 3, self.lose_claim,
             self.sweep,
-            self.hold, self.confirm, self.cancel, self.expire, self.adjust, self.receive, self.transfer, self.again,
+            self.hold, self.confirm, self.cancel, self.complete, self.expire,
+            self.adjust, self.receive, self.transfer, self.again,
         ]  # fmt: skip
         deed = self.random.choice(deeds)
         for _ in range(10):
@@ -121,6 +122,9 @@ class Actor:
 
     def cancel(self) -> None:
         self.run("SELECT api.cancel_order(%s, %s::uuid, 'random')", new_key(), self.some_order())
+
+    def complete(self) -> None:
+        self.run("SELECT api.complete_order(%s, %s::uuid)", new_key(), self.some_order())
 
     def expire(self) -> None:
         self.session.execute("SELECT api.expire_holds(%s)", [self.random.randint(1, 10)])

@@ -1,14 +1,14 @@
-CREATE OR REPLACE FUNCTION api.bury_event(p_consumer text, p_code text, p_reason text) RETURNS uuid
+CREATE OR REPLACE FUNCTION api.bury_event(p_consumer text, p_after bigint, p_code text, p_reason text) RETURNS uuid
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = shop, pg_temp
 AS $$
 DECLARE
-    v_after bigint;
     v_events events[];
     v_letter uuid := shop.uuid7();
 BEGIN
-    SELECT position INTO v_after FROM event_consumers WHERE consumer = p_consumer FOR NO KEY UPDATE;
-    v_events := next_events(v_after, 1);
+    -- Only the event that was tried: a twin has buried it already, or somebody moved the cursor.
+    PERFORM FROM event_consumers WHERE consumer = p_consumer AND position = p_after FOR NO KEY UPDATE;
+    v_events := CASE WHEN FOUND THEN next_events(p_after, 1) END;
     IF v_events IS NULL THEN
         RETURN NULL;
     END IF;
@@ -21,5 +21,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION api.bury_event(text, text, text) IS
-'Makes the next event of a consumer, which it cannot take, a dead letter, and lets it go on with the one after; gives the letter, NULL when there was no event.';
+COMMENT ON FUNCTION api.bury_event(text, bigint, text, text) IS
+'Makes the event after this position, which a consumer cannot take, a dead letter, and lets it go on with the one after; gives the letter, NULL when there was no event or its cursor has moved.';

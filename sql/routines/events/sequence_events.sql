@@ -28,4 +28,4 @@ END
 $$;
 
 COMMENT ON FUNCTION api.sequence_events(integer) IS
-'Gives committed events their positions, in the order of their commits and within a stream in the order in which they happened: one bounded batch; gives how many, 0 when none wait or another sequencer is at it.';
+'Gives committed events their positions, after all that were given before, and within a stream in the order in which they happened: one bounded batch; gives how many, 0 when none wait or another sequencer is at it.';

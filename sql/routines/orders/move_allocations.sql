@@ -9,8 +9,9 @@ DECLARE
     v_moves stock_move[];
 BEGIN
     -- The orders are locked by the caller, so their allocations stand still.
-    SELECT array_agg(ROW(a.variant_id, a.location_id, a.state, a.location_id,
-        CASE p_to_state WHEN 'released' THEN 'available' ELSE p_to_state END, a.quantity, p_cause, a.order_id, p_key,
+    SELECT array_agg(ROW(a.variant_id, a.location_id, a.state,
+        CASE WHEN p_to_state <> 'fulfilled' THEN a.location_id END,
+        CASE p_to_state WHEN 'released' THEN 'available' WHEN 'fulfilled' THEN 'customer' ELSE p_to_state END, a.quantity, p_cause, a.order_id, p_key,
         p_reason)::stock_move)
     INTO v_moves
     FROM unnest(p_order_ids) AS o (id)
@@ -25,4 +26,4 @@ END
 $$;
 
 COMMENT ON FUNCTION shop.move_allocations(uuid[], text, text, text, text) IS
-'Commits or releases all that these locked orders have allocated, as movements, and gives how many.';
+'Commits, releases or hands over all that these locked orders have allocated, as movements, and gives how many.';

@@ -6,7 +6,11 @@ AS $$
     SELECT concat_ws(' ', CASE
         WHEN f.built_from IS NOT NULL THEN (SELECT s.refreshed_at::text FROM view_states AS s WHERE s.view = f.built_from)
         -- Every movement changes a level; the highest id of a movement would not show one that commits late.
-        WHEN p_view = 'inventory_metrics' THEN (SELECT sum(hash_record_extended(l, 0))::text FROM stock_levels AS l)
+        -- What is low depends on the categories too.
+        WHEN p_view = 'inventory_metrics' THEN concat_ws(' ',
+            (SELECT sum(hash_record_extended(l, 0)) FROM stock_levels AS l),
+            (SELECT sum(hash_record_extended(c, 0)) FROM categories AS c),
+            (SELECT sum(hashint8extended(p.category_id, p.id)) FROM products AS p))
         -- In one snapshot the number of all events that were ever committed: the sequencer only moves them.
         ELSE ((SELECT h.position FROM event_head AS h) + (SELECT count(*) FROM events_inbox))::text
     END, shop.view_window(p_view))
