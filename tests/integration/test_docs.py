@@ -162,6 +162,9 @@ def test_a_documented_command_works(documented: Mill, command: str) -> None:
             pytest.skip("curl is not installed")
         port = documented.env["ORDERMILL_FLOWER_PORT"]
         assert wait_until(lambda: _answers(f"127.0.0.1:{port}"), 60)
+    if "events tail" in command:  # beat starts the dispatcher within seconds
+        order_events = "SELECT count(*) FROM api.events WHERE kind LIKE 'order.%%'"
+        assert wait_until(lambda: documented.shop.value(order_events) > 0, 60)
     printed = run(command, documented)
     if command.startswith("curl"):
         assert isinstance(json.loads(printed), dict)
