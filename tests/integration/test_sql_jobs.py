@@ -218,12 +218,21 @@ def test_prune_keeps_keys_for_a_day_at_least(shop: Shop) -> None:
     assert fingerprint(shop.db) == before
 
 
-def test_prune_deletes_job_runs_of_long_ago(shop: Shop) -> None:
-    run = claim(shop)
-    assert run is not None
-    finish(shop, run)
-    shop.db.execute("UPDATE shop.job_runs SET finished_at = now() - interval '31 days'")
+def test_prune_deletes_job_runs_of_long_ago_but_not_the_last_success_of_a_job(shop: Shop) -> None:
+    shop.db.execute(
+        """INSERT INTO shop.job_runs (job, slot, state, started_at, finished_at)
+           SELECT j, now() - d * interval '1 day', s, now() - d * interval '1 day', now() - d * interval '1 day'
+           FROM (VALUES ('stopped', 30, 'succeeded'), ('stopped', 31, 'succeeded'), ('stopped', 29, 'failed'),
+               ('well', 40, 'succeeded'), ('well', 1, 'succeeded'), ('new', 30, 'failed')) AS r (j, d, s)"""
+    )
+    # A clock that ran ahead: its slots do not stand for the last success either.
+    shop.db.execute(
+        """INSERT INTO shop.job_runs (job, slot, state, started_at, finished_at)
+           VALUES ('stopped', now() + interval '1 year', 'succeeded', now() - interval '20 days', now())"""
+    )
     claim(shop, job="running")
 
-    assert shop.value("SELECT api.prune()") == 1
-    assert shop.rows("SELECT job FROM shop.job_runs") == ["running"]
+    assert shop.value("SELECT api.prune()") == 4
+    assert shop.value("SELECT api.prune()") == 0
+    kept = "SELECT job || now()::date - slot::date FROM shop.job_runs WHERE slot <= now() AND finished_at < now()"
+    assert shop.rows(f"{kept} ORDER BY 1") == ["stopped30", "well1"]
