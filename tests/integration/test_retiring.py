@@ -183,6 +183,68 @@ def test_a_month_with_unfinished_work_stays_and_says_why(scratch: Shop, reason: 
     assert [words in " ".join(each["reasons"]) for each in due] == ([] if young else [True])
 
 
+@pytest.mark.parametrize("month", [date(1969, 5, 1), date(2001, 1, 1), None])
+def test_a_month_that_has_no_partitions_is_not_retired_and_verify_stays_clean(
+    scratch: Shop, month: date | None
+) -> None:
+    scratch.stock("A", "E1", 5)
+    scratch.place(order("a", ("A", 1)))
+    month = month or month_ago(scratch.db, -12)
+
+    with pytest.raises(psycopg.Error, match="has no partitions") as caught, scratch.db.transaction():
+        scratch.value("SELECT shop.begin_retiring(%s)", month)
+
+    assert caught.value.sqlstate == "OM050"
+    assert scratch.count("retirements") == 0
+    assert scratch.verify() == []
+
+
+POLICIES = {
+    "none": "DELETE FROM shop.retention_policies WHERE kind = 'partitions'",
+    "a day": "ALTER TABLE shop.retention_policies DROP CONSTRAINT months_kept_leave_room_ahead;"
+    " UPDATE shop.retention_policies SET keep = '1 day' WHERE kind = 'partitions'",
+}
+
+
+@pytest.mark.breaks_the_shop
+@pytest.mark.parametrize(
+    ("policy", "age", "kept"),
+    [("none", 40, True), ("none", 1, True), ("none", 0, True), ("a day", 4, False), ("a day", 3, True),
+     ("a day", 1, True), ("a day", 0, True)],
+)  # fmt: skip
+def test_without_a_policy_a_month_is_kept_for_ever_and_with_any_policy_for_three_months(
+    scratch: Shop, policy: str, age: int, kept: bool
+) -> None:
+    month = month_ago(scratch.db, age)
+    if age > 1:
+        make_month(scratch.db, month)
+    for each in scratch.rows("SELECT month FROM shop.attached_months() WHERE month < %s", month):
+        for table in TABLES:
+            scratch.db.execute(f"DROP TABLE shop.{table}{each:_%Y_%m} CASCADE".encode())
+    told(scratch)
+    scratch.db.execute(POLICIES[policy].encode())
+
+    reasons = scratch.value("SELECT shop.reasons_to_keep(%s)", month)
+
+    words = "it is kept for ever" if policy == "none" else "it is kept until"
+    assert [reason.startswith(words) for reason in reasons] == [True] * kept
+    due = scratch.maps("SELECT * FROM api.months_to_retire() WHERE month = %s AND reasons = '{}'", month)
+    assert bool(due) == (not kept)
+
+
+def test_a_partition_that_an_operator_attached_is_no_month(scratch: Shop) -> None:
+    months = scratch.rows("SELECT month FROM shop.attached_months()")
+    scratch.db.execute("CREATE TABLE shop.orders_default PARTITION OF shop.orders DEFAULT")
+    scratch.db.execute(
+        "CREATE TABLE shop.archive_2001_01 PARTITION OF shop.events FOR VALUES"
+        " FROM ('00000000-0000-7000-8000-000000000001') TO ('00000000-0000-7000-8000-000000000002')"
+    )
+
+    assert scratch.rows("SELECT month FROM shop.attached_months()") == months
+    assert scratch.maps("SELECT * FROM api.months_to_retire()") == []
+    assert scratch.rows("SELECT object FROM api.report('statistics')") == []
+
+
 def test_by_the_policy_at_most_24_months_are_attached_and_the_oldest_are_due_first(scratch: Shop) -> None:
     for age in range(2, 20):
         make_month(scratch.db, month_ago(scratch.db, age))
