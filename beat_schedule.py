@@ -3,9 +3,10 @@
 Each job gets its cadence and claims the slot of it that is nearest, so that two beats, or a beat that was away, still
 give one successful run a slot. A job that waited longer than its tick expires: a backlog of ticks cannot pile up.
 
-Hourly and daily jobs tick more often than their slots come, so that a run that failed is tried again soon; the other
-ticks find the slot taken. A slot can be claimed from half a cadence ahead: the one of 10:00 is taken at 9:30, and the
-daily one of 00:00 UTC at noon of the day before. Only how often a job succeeds matters, not the hour.
+Hourly and daily jobs tick more often than their slots come, so that a run that failed is tried again soon, and one that
+fails on ever more seldom; the other ticks find the slot taken. A slot can be claimed from half a cadence ahead: the one
+of 10:00 is taken at 9:30, and the daily one of 00:00 UTC at noon of the day before. Only how often a job succeeds
+matters, not the hour.
 """
 
 from typing import Any

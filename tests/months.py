@@ -1,10 +1,19 @@
 """Old months for tests: what a shop has done is moved into the past, whole, so that `verify` finds nothing."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
 import psycopg
 
+from tests.shop import Shop, order
+from workers import retiring
+from workers.settings import Settings
+
+TABLES = ("orders", "order_lines", "order_allocations", "order_status_history", "stock_movements", "events")
+AGE = 20
+NASTY = ["", 'it "broke",\nback\\N', "ünïcode 🚚", "NULL", " , "]
 SHIFT = "overlay({0}::text PLACING left(shop.uuid7_floor(%(at)s)::text, 13) FROM 1 FOR 13)::uuid"
 
 
@@ -70,3 +79,42 @@ def move_to(db: psycopg.Connection[Any], month: date) -> None:
     )
     run(f"UPDATE shop.events SET id = {SHIFT.format('id')}, created_at = %(at)s WHERE {recent.format('id')}")
     db.execute("DELETE FROM shop.request_keys WHERE status <> 'pending'")
+
+
+def history(shop: Shop, age: int = AGE, cancelled: bool = True) -> date:
+    """A month of long ago with orders, stock and events; its partitions are attached."""
+    shop.stock("A", "E1", 50)
+    shop.stock("B", "E2", 9)
+    placed = shop.place(*(order(None, ("A", 2), ("B", 1)) for _ in NASTY))
+    for outcome in placed if cancelled else []:
+        assert shop.cancel(outcome["order_id"])["status"] == "done"
+    for reason, outcome in zip(NASTY, placed, strict=True):
+        shop.db.execute(
+            "UPDATE shop.order_status_history SET reason = %s WHERE order_id = %s AND to_status = 'cancelled'",
+            [reason, outcome["order_id"]],
+        )
+    told(shop)
+    month = month_ago(shop.db, age)
+    make_month(shop.db, month)
+    move_to(shop.db, month)
+    return month
+
+
+def told(shop: Shop) -> None:
+    """Events have positions, and each consumer has them."""
+    shop.db.execute("SELECT api.sequence_events(1000)")
+    shop.db.execute("UPDATE shop.event_consumers SET position = (SELECT position FROM shop.event_head)")
+
+
+def rows(db: psycopg.Connection[Any], table: str, schema: str = "shop") -> list[Any]:
+    return db.execute(f"SELECT * FROM {schema}.{table} ORDER BY id".encode()).fetchall()
+
+
+@contextmanager
+def owner(url: str) -> Iterator[psycopg.Connection[Any]]:
+    with retiring.owner_session(Settings(database_url=url)) as session:
+        yield session
+
+
+def attached(shop: Shop, month: date) -> int:
+    return shop.value("SELECT coalesce(sum(parts), 0) FROM shop.attached_months() WHERE month = %s", month)

@@ -1,12 +1,16 @@
 """Rows of a retired partition as a Parquet file, and back, by DuckDB (the extra `archive`).
 
 An archive counts only once it was read back: its rows and its digest are then those that PostgreSQL computes
-(`shop.table_digest`). A half-written file has another name. Memory is bounded; a table passes through a CSV file beside
-its archive, in which NULL is nothing and an empty text is `""`.
+(`shop.table_digest`). Its name ends with a part of its SHA-256, so that no other content ever takes its place: neither
+that of another database with the same folder, nor that of the same month archived anew. What is not finished is in a
+folder of its own beside it. Memory is bounded; a table passes through a CSV file there, in which NULL is nothing and an
+empty text is `""`.
 """
 
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +41,7 @@ _TYPES = {
     ),
 }
 _MEMORY = "256MB"
+_SHA_IN_NAME = 16
 _LONGEST_LINE = 64 * 2**20  # a row with a large payload
 
 
@@ -66,12 +71,15 @@ def digest_in_database(session: psycopg.Connection[Any], table: str, columns: Se
     return Content(rows, digest)
 
 
-def write(session: psycopg.Connection[Any], table: str, file: Path) -> None:
-    """Writes a table's rows, by id, as a Parquet file; whole under this name, or not at all."""
+def write(session: psycopg.Connection[Any], table: str, folder: Path, name: str) -> Path:
+    """Writes a table's rows, by id, as a Parquet file in a folder: whole, or not at all; gives the file.
+
+    It is called `<name>-<part of its SHA-256>.parquet`; one that is there already with that content is left alone.
+    """
     columns = session.execute("SELECT name, type, as_text FROM shop.archive_form(%s::regclass)", (table,)).fetchall()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(file.name + ".part")
-    with _beside(file) as rows:
+    folder.mkdir(parents=True, exist_ok=True)
+    with _workplace(session, folder) as place:
+        rows, unfinished = place / "rows.csv", place / "rows.parquet"
         selected = SQL(", ").join(SQL(as_text) for _, _, as_text in columns)
         query = SQL("COPY (SELECT {} FROM {} ORDER BY id) TO STDOUT (FORMAT csv, FORCE_QUOTE *)")
         with (
@@ -90,9 +98,13 @@ def write(session: psycopg.Connection[Any], table: str, file: Path) -> None:
                 f" new_line = '\\n', parallel = false, max_line_size = {_LONGEST_LINE}))"
                 f" TO {_text(unfinished)} (FORMAT parquet, COMPRESSION zstd)"
             )
-    _sync(unfinished)
-    unfinished.replace(file)
-    _sync(file.parent)
+        _sync(unfinished)
+        digest = sha256(unfinished)
+        file = folder / f"{name}-{digest[:_SHA_IN_NAME]}.parquet"
+        if not _is(file, digest):
+            unfinished.replace(file)
+            _sync(folder)
+    return file
 
 
 def content(file: Path) -> Content:
@@ -117,7 +129,8 @@ def columns_of(file: Path) -> list[str]:
 
 def load(session: psycopg.Connection[Any], file: Path, schema: str, table: str) -> None:
     """Copies an archive's rows into a table that has at least its columns."""
-    with _beside(file) as rows:
+    with _workplace(session, file.parent) as place:
+        rows = place / "rows.csv"
         with duck() as connection:
             columns = _columns(connection, file)
             values = ", ".join(_TYPES[kind][3].format(_name(name)) for name, kind in columns)
@@ -146,12 +159,24 @@ def _columns(connection: Any, file: Path) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _beside(file: Path) -> Iterator[Path]:
-    rows = file.with_name(file.name + ".csv")
+def _workplace(session: psycopg.Connection[Any], folder: Path) -> Iterator[Path]:
+    """A folder for unfinished files; what a killed run of this database left there goes first."""
+    [(prefix,)] = session.execute(
+        "SELECT format('.unfinished-%s-%s-', s.system_identifier, d.oid) FROM pg_control_system() AS s"
+        " JOIN pg_database AS d ON d.datname = current_database()"
+    ).fetchall()
+    for left in folder.iterdir():
+        if left.name.startswith(prefix):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as place:
+        yield Path(place)
+
+
+def _is(file: Path, digest: str) -> bool:
     try:
-        yield rows
-    finally:
-        rows.unlink(missing_ok=True)
+        return sha256(file) == digest
+    except OSError:
+        return False
 
 
 def _sync(path: Path) -> None:

@@ -152,19 +152,17 @@ def restore_archive(
     attach: Annotated[bool, typer.Option("--attach", help="As a partition again, instead of in a schema.")] = False,
 ) -> None:
     """Bring an archive back as table restored.<table>_<month>, or with --attach as a partition."""
-    from workers.retiring import archive_folder, owner_session, restore
+    from workers.retiring import archive_folder, owner_session, restore, restore_all
 
     settings = located_settings("database_url")
     folder = archive_folder(settings)
     with owner_session(settings) as session:
-        order = [name for (name,) in session.execute("SELECT unnest(shop.partitioned_tables())").fetchall()]
-        kept = {
-            name
-            for (name,) in session.execute("SELECT table_name FROM api.archives WHERE month = %s", (_month(month),))
-        }
-        for each in [name for name in order if name in kept] if table == "all" else [table]:
-            name, rows = restore(session, folder, each, _month(month), attach=attach)
-            print(f"{name}: {rows:,} rows, as they were archived")
+        if table == "all":
+            restored = restore_all(session, folder, _month(month), attach=attach)
+        else:
+            restored = iter([restore(session, folder, table, _month(month), attach=attach)])
+        for name, rows in restored:
+            _say(f"{name} is attached already" if rows is None else f"{name}: {rows:,} rows, as they were archived")
 
 
 def _say(step: str) -> None:

@@ -115,9 +115,8 @@ def retire(session: Session, folder: Path, month: date, report: Report = lambda 
             report(f"detached {part}")
         _patiently(lambda part=part: _let_go(session, part))  # type: ignore[misc]
     for table, part, _, archived in _parts(session, month):
-        file = folder / table / f"{part}.parquet"
         if not archived or check(session, folder, table, month):
-            archive_part(session, month, table, part, file)
+            archive_part(session, folder, month, table, part)
             report(f"archived {part}")
         _patiently(lambda table=table: session.execute("SELECT shop.drop_archived(%s, %s)", (table, month)))  # type: ignore[misc]
         report(f"dropped {part}")
@@ -126,9 +125,12 @@ def retire(session: Session, folder: Path, month: date, report: Report = lambda 
         raise OrdermillError(f"{month:%Y-%m} still has partitions: look for who made them anew")
 
 
-def archive_part(session: Session, month: date, table: str, part: str, file: Path) -> None:
-    """Archives a detached partition, and notes the archive only when it reads back as what the partition has."""
-    archive.write(session, f"shop.{part}", file)
+def archive_part(session: Session, folder: Path, month: date, table: str, part: str) -> None:
+    """Archives a detached partition, and notes the archive only when it reads back as what the partition has.
+
+    What was archived before of the same month stays beside it.
+    """
+    file = archive.write(session, f"shop.{part}", folder / table, part)
     there = archive.digest_in_database(session, f"shop.{part}")
     found = archive.content(file)
     if found != there:
@@ -143,11 +145,14 @@ def check(session: Session, folder: Path, table: str, month: date) -> str | None
     """What is wrong with an archive; None when its file is, to the value, what was archived."""
     kept = _kept(session, table, month)
     file = folder / kept["file"]
-    if not file.exists():
-        return f"{file} is not there"
-    if archive.sha256(file) != kept["sha256"]:
-        return f"{file} has changed since it was archived"
-    found = archive.content(file)
+    try:
+        if not file.exists():
+            return f"{file} is not there"
+        if archive.sha256(file) != kept["sha256"]:
+            return f"{file} has changed since it was archived"
+        found = archive.content(file)
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror or error}"
     if (found.rows, found.digest) != (kept["rows"], kept["digest"]):
         return f"{file} has {found.rows} rows of another content than the {kept['rows']} that were archived"
     return None
@@ -160,10 +165,15 @@ def restore(session: Session, folder: Path, table: str, month: date, *, attach: 
     """
     kept = _kept(session, table, month)
     file = folder / kept["file"]
-    if wrong := check(session, folder, table, month):
-        raise OrdermillError(f"{wrong}: nothing is restored")
     schema, part = "shop" if attach else RESTORED, f"{table}{month:_%Y_%m}"
     name = f"{schema}.{part}"
+    if attach and (state := _state(session, month, part)):
+        how = (
+            "is attached" if state == "attached" else f"is there: `ordermill archive run {month:%Y-%m}` goes on with it"
+        )
+        raise OrdermillError(f"{name} {how}")
+    if wrong := check(session, folder, table, month):
+        raise OrdermillError(f"{wrong}: nothing is restored")
     with session.transaction():
         if not attach:
             session.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(RESTORED, part)))
@@ -175,8 +185,45 @@ def restore(session: Session, folder: Path, table: str, month: date, *, attach: 
         if (found.rows, found.digest) != (kept["rows"], kept["digest"]):
             raise OrdermillError(f"{name} would not be what was archived: nothing is restored")
         if attach:
-            session.execute("SELECT shop.attach_month(%s, %s)", (table, month))
+            _attach(session, table, month)
     return name, found.rows
+
+
+def restore_all(
+    session: Session, folder: Path, month: date, *, attach: bool = False
+) -> Iterator[tuple[str, int | None]]:
+    """Restores each table of a month, parents first; gives name and rows of each, no rows for one attached already."""
+    tables = session.execute(
+        "SELECT t.name FROM unnest(shop.partitioned_tables()) WITH ORDINALITY AS t (name, place)"
+        " JOIN shop.archives AS a ON a.table_name = t.name AND a.month = %s ORDER BY t.place",
+        (month,),
+    ).fetchall()
+    if not tables:
+        raise OrdermillError(f"there is no archive of {month:%Y-%m}: `ordermill archive list` shows them")
+    for (table,) in tables:
+        part = f"{table}{month:_%Y_%m}"
+        if attach and _state(session, month, part) == "attached":
+            yield f"shop.{part}", None
+        else:
+            yield restore(session, folder, table, month, attach=attach)
+
+
+def _attach(session: Session, table: str, month: date) -> None:
+    parents = session.execute(
+        "SELECT c.relname FROM pg_constraint AS f JOIN pg_class AS c ON c.oid = f.confrelid"
+        " WHERE f.conrelid = %s::regclass AND f.contype = 'f' AND f.conparentid = 0"
+        " AND c.relname = ANY (shop.partitioned_tables())",
+        (f"shop.{table}",),
+    ).fetchall()
+    missing = [name for (name,) in parents if _state(session, month, f"{name}{month:_%Y_%m}") != "attached"]
+    try:
+        session.execute("SELECT shop.attach_month(%s, %s)", (table, month))
+    except psycopg.errors.ForeignKeyViolation as error:
+        if not missing:
+            raise
+        raise OrdermillError(
+            f"{table} {month:%Y-%m} refers to rows that are not there: attach {' and '.join(missing)} first"
+        ) from error
 
 
 def _kept(session: Session, table: str, month: date) -> dict[str, Any]:
@@ -192,9 +239,13 @@ def _parts(session: Session, month: date) -> list[tuple[str, str, str, bool]]:
     return session.execute("SELECT table_name, part, state, archived FROM shop.parts_of_month(%s)", (month,)).fetchall()
 
 
+def _state(session: Session, month: date, part: str) -> str | None:
+    return {each[1]: each[2] for each in _parts(session, month)}.get(part)
+
+
 def _detach(session: Session, month: date, table: str, part: str) -> None:
     """Detaches without keeping anybody from the table; a detach that was broken off half-way is brought to its end."""
-    state = {each[1]: each[2] for each in _parts(session, month)}[part]
+    state = _state(session, month, part)
     if state != "detached":
         how = SQL("FINALIZE" if state == "detaching" else "CONCURRENTLY")
         statement = SQL("ALTER TABLE {} DETACH PARTITION {} {}")

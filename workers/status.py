@@ -16,21 +16,16 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from psycopg.rows import dict_row
 
-from beat_schedule import BEAT_SCHEDULE
 from workers import queues
 from workers.cache import stats
 from workers.database import connect
-from workers.problems import is_overdue, problems_of
+from workers.problems import problems_of
 from workers.processes import GENERAL_QUEUES
 from workers.settings import Settings
+from workers.timetable import HEALTH, asked, judged
 
 QUEUES = ("orders", *GENERAL_QUEUES)
 SERVER_SECONDS = 5  # for each server to answer
-CADENCES = {
-    entry["task"]: entry["kwargs"]["cadence"]
-    for entry in BEAT_SCHEDULE.values()
-    if "cadence" in entry.get("kwargs", {})
-}
 
 # Only what `api` shows to any reader. Of connections a login that may not see other users' sees how many there are.
 _QUESTIONS = {
@@ -42,7 +37,7 @@ _QUESTIONS = {
         FROM api.event_backlog ORDER BY waits_for""",
     "dead_letters": """SELECT source, code, count(*) AS letters FROM api.dead_letters
         WHERE settled_at IS NULL GROUP BY source, code ORDER BY source, code""",
-    "jobs": "SELECT * FROM api.job_health(%(jobs)s)",
+    "jobs": HEALTH,
     "partitions": "SELECT api.partitions_ahead() AS months_ahead",
     "connections": """SELECT coalesce(application_name, '') AS application, coalesce(state, 'unknown') AS state,
             count(*) AS connections
@@ -102,7 +97,7 @@ def of_database(url: str, seconds: int, *, thorough: bool = True) -> dict[str, A
     """What PostgreSQL knows."""
     questions = _QUESTIONS | (_THOROUGH if thorough else {})
     state, now = untold("database"), time.time()
-    wanted = {"since": _first_id(now - 86_400), "lately": _first_id(now - 600), "jobs": list(CADENCES)}
+    wanted = {"since": _first_id(now - 86_400), "lately": _first_id(now - 600), **asked()}
     with (
         _noted(state, "database"),
         connect(url, connect_timeout=seconds, row_factory=dict_row, application_name="ordermill status") as connection,
@@ -112,9 +107,7 @@ def of_database(url: str, seconds: int, *, thorough: bool = True) -> dict[str, A
             state[name] = connection.execute(question.encode(), wanted).fetchall()
         if _one(connection.execute("SELECT to_regclass('api.alerts') IS NOT NULL AS there").fetchall())["there"]:
             state["alerts"] = connection.execute(_ALERTS.encode()).fetchall()
-        for job in state["jobs"]:
-            job["cadence_seconds"] = CADENCES[job["job"]]
-            job["overdue"] = is_overdue(job, state["jobs"])
+        state["jobs"] = list(judged(state["jobs"]).values())
         state["connection_limit"] = _one(state["connection_limit"])
         state["database"] = connection.info.server_version  # last: it stands for a database that could be asked
     return state

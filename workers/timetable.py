@@ -8,28 +8,53 @@ import psycopg
 from psycopg.rows import dict_row
 
 from beat_schedule import BEAT_SCHEDULE
+from workers.problems import is_overdue
+
+CADENCES: dict[str, float] = {
+    entry["task"]: entry["kwargs"]["cadence"]
+    for entry in BEAT_SCHEDULE.values()
+    if "cadence" in entry.get("kwargs", {})
+}
+HEALTH = "SELECT * FROM api.job_health(%(jobs)s, %(cadences)s, coalesce(%(now)s, clock_timestamp()))"
 
 
 def collect(connection: psycopg.Connection[Any], now: datetime | None = None) -> list[dict[str, Any]]:
     """One mapping a job, in the order of the timetable; then jobs that have run and are no longer in it.
 
-    `next_at`: from then on its next slot may be claimed; `overdue`: a whole slot went by without a successful run.
+    `next_at`: from then on its next slot may be claimed; `overdue`: as in `workers.problems`.
     A job without slots, such as the drain, runs at each tick and keeps no runs.
     """
-    now = now or datetime.now(UTC)
     with connection.cursor(row_factory=dict_row) as cursor:
         runs = {row["job"]: row for row in cursor.execute("SELECT * FROM api.jobs").fetchall()}
+        known = judged(cursor.execute(HEALTH, asked(now)).fetchall())
+    now = now or datetime.now(UTC)
     entries = []
     for name, entry in BEAT_SCHEDULE.items():
         run = runs.pop(entry["task"], None)
-        entries.append(_entry(name, entry, run, now))
+        entries.append(_entry(name, entry, run, known.get(entry["task"]), now))
     left = (
         {"name": None, "cadence": None, "queue": None, "overdue": False, "next_at": None} | run for run in runs.values()
     )
     return entries + [_plain(each) for each in left]
 
 
-def _entry(name: str, entry: dict[str, Any], run: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
+def asked(now: datetime | None = None) -> dict[str, Any]:
+    """What `HEALTH` asks for: each job with slots; without a time, as it is now."""
+    return {"jobs": list(CADENCES), "cadences": list(CADENCES.values()), "now": now}
+
+
+def judged(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The rows of `HEALTH` by job, each with its cadence and whether it is overdue."""
+    for row in rows:
+        row["cadence_seconds"] = CADENCES[row["job"]]
+    for row in rows:
+        row["overdue"] = is_overdue(row, rows)
+    return {row["job"]: row for row in rows}
+
+
+def _entry(
+    name: str, entry: dict[str, Any], run: dict[str, Any] | None, health: dict[str, Any] | None, now: datetime
+) -> dict[str, Any]:
     cadence = entry.get("kwargs", {}).get("cadence")
     known = {
         "name": name,
@@ -41,17 +66,11 @@ def _entry(name: str, entry: dict[str, Any], run: dict[str, Any] | None, now: da
         "overdue": False,
         "next_at": None,
     }
-    if cadence is None:
+    if health is None:
         return _plain(known | (run or {}))
-    slot = run and run["succeeded_slot"]
-    if slot:
-        half = timedelta(seconds=cadence / 2)
-        known["next_at"] = max(now, slot + half)
-        known["overdue"] = now > slot + 3 * half + timedelta(seconds=entry["schedule"])
-    else:
-        known["next_at"] = now
-        known["overdue"] = bool(run and run["state"] == "failed")
-    return _plain(known | (run or {}))
+    slot = health["succeeded_slot"]
+    known["next_at"] = max(now, slot + timedelta(seconds=cadence / 2)) if slot else now
+    return _plain(known | (run or {}) | {"succeeded_slot": slot, "overdue": health["overdue"]})
 
 
 def _plain(job: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ REVOKE SELECT ON api.upkeep_findings FROM ordermill_reader;
 GRANT SELECT ON api.orders, api.order_lines, api.availability, api.pools, api.queue, api.events TO ordermill_app;
 GRANT EXECUTE ON FUNCTION api.order_outcome(text)
 TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
-GRANT EXECUTE ON FUNCTION api.verify(integer), api.partitions_ahead(), api.job_health(text[])
+GRANT EXECUTE ON FUNCTION api.verify(integer), api.partitions_ahead(),
+api.job_health(text[], double precision[], timestamptz)
 TO ordermill_worker, ordermill_reader, ordermill_maintainer;
 
 -- The doors of an application.

@@ -1,6 +1,8 @@
 CREATE OR REPLACE VIEW api.jobs AS
 WITH last AS (
     SELECT DISTINCT ON (job) * FROM shop.job_runs
+    -- Not the runs of a clock that ran ahead.
+    WHERE started_at <= clock_timestamp()
     ORDER BY job ASC, slot DESC
 )
 
@@ -14,7 +16,7 @@ SELECT
 FROM last AS r
 LEFT JOIN LATERAL (
     SELECT d.slot, d.started_at, d.finished_at FROM shop.job_runs AS d
-    WHERE d.job = r.job AND d.state = 'succeeded'
+    WHERE d.job = r.job AND d.state = 'succeeded' AND d.started_at <= clock_timestamp()
     ORDER BY d.slot DESC LIMIT 1
 ) AS s ON true;
 

@@ -66,9 +66,9 @@ COMMANDS = (
     'curl --fail --user "ordermill:$ORDERMILL_FLOWER_PASSWORD" http://127.0.0.1:5555/api/tasks?limit=10',
     "make help",
 )
-RETIRING = "tests/integration/test_retiring.py::test_the_command_lists_retires_checks_and_restores"
+RETIRING = "tests/integration/test_archives.py::test_the_command_lists_retires_checks_and_restores"
 # Too long for a test, or a test of its own: where it is run.
-RETIRING = "tests/integration/test_retiring.py::test_the_command_lists_retires_checks_and_restores"
+RETIRING = "tests/integration/test_archives.py::test_the_command_lists_retires_checks_and_restores"
 ELSEWHERE = {
     "make demo": ".ci/run",
     "make test": ".ci/run",

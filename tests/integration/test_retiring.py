@@ -4,66 +4,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from tests.months import make_month, month_ago, move_to
+from tests.months import AGE, TABLES, attached, history, make_month, month_ago, move_to, owner, rows, told
 from tests.shop import Shop, order
-from workers import archive, retiring
+from workers import retiring
 from workers.database import connect
 from workers.errors import DatabaseError, OrdermillError
 from workers.settings import Settings
 
 pytest.importorskip("duckdb")
-TABLES = ("orders", "order_lines", "order_allocations", "order_status_history", "stock_movements", "events")
-AGE = 20
-NASTY = ["", 'it "broke",\nback\\N', "ünïcode 🚚", "NULL", " , "]
-
-
-def history(shop: Shop, age: int = AGE, cancelled: bool = True) -> date:
-    """A month of long ago with orders, stock and events; its partitions are attached."""
-    shop.stock("A", "E1", 50)
-    shop.stock("B", "E2", 9)
-    placed = shop.place(*(order(None, ("A", 2), ("B", 1)) for _ in NASTY))
-    for outcome in placed if cancelled else []:
-        assert shop.cancel(outcome["order_id"])["status"] == "done"
-    for reason, outcome in zip(NASTY, placed, strict=True):
-        shop.db.execute(
-            "UPDATE shop.order_status_history SET reason = %s WHERE order_id = %s AND to_status = 'cancelled'",
-            [reason, outcome["order_id"]],
-        )
-    told(shop)
-    month = month_ago(shop.db, age)
-    make_month(shop.db, month)
-    move_to(shop.db, month)
-    return month
-
-
-def told(shop: Shop) -> None:
-    """Events have positions, and each consumer has them."""
-    shop.db.execute("SELECT api.sequence_events(1000)")
-    shop.db.execute("UPDATE shop.event_consumers SET position = (SELECT position FROM shop.event_head)")
-
-
-def rows(db: psycopg.Connection[Any], table: str, schema: str = "shop") -> list[Any]:
-    return db.execute(f"SELECT * FROM {schema}.{table} ORDER BY id".encode()).fetchall()
-
-
-@contextmanager
-def owner(url: str) -> Iterator[psycopg.Connection[Any]]:
-    with retiring.owner_session(Settings(database_url=url)) as session:
-        yield session
-
-
-def attached(shop: Shop, month: date) -> int:
-    return shop.value("SELECT coalesce(sum(parts), 0) FROM shop.attached_months() WHERE month = %s", month)
 
 
 def test_a_month_is_archived_and_dropped_and_comes_back_to_the_value(
@@ -85,9 +40,9 @@ def test_a_month_is_archived_and_dropped_and_comes_back_to_the_value(
     assert (shop.count("orders"), shop.count("stock_movements"), shop.count("events")) == (0, 0, 0)
     assert shop.verify() == []
     assert [shop.level("A", "E1"), shop.level("B", "E2")] == levels
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(
-        f"{table}{month:_%Y_%m}.parquet" for table in TABLES
-    )
+    files = shop.rows("SELECT file FROM api.archives")
+    assert sorted(f"{path.relative_to(tmp_path)}" for path in tmp_path.rglob("*.*")) == sorted(files)
+    assert {file.rpartition("-")[0] for file in files} == {f"{table}/{table}{month:_%Y_%m}" for table in TABLES}
     shop.place(order("after", ("A", 1)))
     assert shop.verify() == []
 
@@ -228,6 +183,68 @@ def test_a_month_with_unfinished_work_stays_and_says_why(scratch: Shop, reason: 
     assert [words in " ".join(each["reasons"]) for each in due] == ([] if young else [True])
 
 
+@pytest.mark.parametrize("month", [date(1969, 5, 1), date(2001, 1, 1), None])
+def test_a_month_that_has_no_partitions_is_not_retired_and_verify_stays_clean(
+    scratch: Shop, month: date | None
+) -> None:
+    scratch.stock("A", "E1", 5)
+    scratch.place(order("a", ("A", 1)))
+    month = month or month_ago(scratch.db, -12)
+
+    with pytest.raises(psycopg.Error, match="has no partitions") as caught, scratch.db.transaction():
+        scratch.value("SELECT shop.begin_retiring(%s)", month)
+
+    assert caught.value.sqlstate == "OM050"
+    assert scratch.count("retirements") == 0
+    assert scratch.verify() == []
+
+
+POLICIES = {
+    "none": "DELETE FROM shop.retention_policies WHERE kind = 'partitions'",
+    "a day": "ALTER TABLE shop.retention_policies DROP CONSTRAINT months_kept_leave_room_ahead;"
+    " UPDATE shop.retention_policies SET keep = '1 day' WHERE kind = 'partitions'",
+}
+
+
+@pytest.mark.breaks_the_shop
+@pytest.mark.parametrize(
+    ("policy", "age", "kept"),
+    [("none", 40, True), ("none", 1, True), ("none", 0, True), ("a day", 4, False), ("a day", 3, True),
+     ("a day", 1, True), ("a day", 0, True)],
+)  # fmt: skip
+def test_without_a_policy_a_month_is_kept_for_ever_and_with_any_policy_for_three_months(
+    scratch: Shop, policy: str, age: int, kept: bool
+) -> None:
+    month = month_ago(scratch.db, age)
+    if age > 1:
+        make_month(scratch.db, month)
+    for each in scratch.rows("SELECT month FROM shop.attached_months() WHERE month < %s", month):
+        for table in TABLES:
+            scratch.db.execute(f"DROP TABLE shop.{table}{each:_%Y_%m} CASCADE".encode())
+    told(scratch)
+    scratch.db.execute(POLICIES[policy].encode())
+
+    reasons = scratch.value("SELECT shop.reasons_to_keep(%s)", month)
+
+    words = "it is kept for ever" if policy == "none" else "it is kept until"
+    assert [reason.startswith(words) for reason in reasons] == [True] * kept
+    due = scratch.maps("SELECT * FROM api.months_to_retire() WHERE month = %s AND reasons = '{}'", month)
+    assert bool(due) == (not kept)
+
+
+def test_a_partition_that_an_operator_attached_is_no_month(scratch: Shop) -> None:
+    months = scratch.rows("SELECT month FROM shop.attached_months()")
+    scratch.db.execute("CREATE TABLE shop.orders_default PARTITION OF shop.orders DEFAULT")
+    scratch.db.execute(
+        "CREATE TABLE shop.archive_2001_01 PARTITION OF shop.events FOR VALUES"
+        " FROM ('00000000-0000-7000-8000-000000000001') TO ('00000000-0000-7000-8000-000000000002')"
+    )
+
+    assert scratch.rows("SELECT month FROM shop.attached_months()") == months
+    assert scratch.maps("SELECT * FROM api.months_to_retire()") == []
+    assert scratch.rows("SELECT object FROM api.report('statistics')") == []
+
+
 def test_by_the_policy_at_most_24_months_are_attached_and_the_oldest_are_due_first(scratch: Shop) -> None:
     for age in range(2, 20):
         make_month(scratch.db, month_ago(scratch.db, age))
@@ -272,18 +289,22 @@ KILLED = """
 import os, signal, sys
 from datetime import date
 from pathlib import Path
+from workers import archive
 from workers.retiring import owner_session, retire
 from workers.settings import get_settings
 step, month = sys.argv[1], date.fromisoformat(sys.argv[2])
 def report(done):
     if done.startswith(step):
         os.kill(os.getpid(), signal.SIGKILL)
+if step == "half archived":
+    archive.sha256 = lambda _: report(step)
 with owner_session(get_settings()) as session:
     retire(session, Path(sys.argv[3]), month, report)
 """
 STEPS = (
-    "begun", "detached events", "detached order_lines", "detached orders", "archived events", "dropped events",
-    "archived order_lines", "dropped order_lines", "archived orders", "dropped orders",
+    "begun", "detached events", "detached order_lines", "detached orders", "half archived",
+    "archived events", "dropped events", "archived order_lines", "dropped order_lines", "archived orders",
+    "dropped orders",
 )  # fmt: skip
 
 
@@ -293,9 +314,6 @@ def test_killed_at_each_step_the_next_run_goes_on_and_verify_is_clean_in_between
     month = history(shop)
     expected = {table: len(rows(shop.db, f"{table}{month:_%Y_%m}")) for table in TABLES}
     environment = os.environ | {"DATABASE_URL": database_url}
-    (tmp_path / "orders").mkdir()
-    half = tmp_path / "orders" / f"orders{month:_%Y_%m}.parquet"
-    half.write_bytes(b"PAR1 of a run that was killed while it wrote")
 
     for step in STEPS:
         done = subprocess.run(
@@ -305,6 +323,7 @@ def test_killed_at_each_step_the_next_run_goes_on_and_verify_is_clean_in_between
         assert done.returncode == -signal.SIGKILL, (step, done.stderr)
         assert shop.verify() == [], step
         assert shop.value("SELECT count(*) FROM shop.retirements WHERE finished_at IS NULL") == 1, step
+        assert len(list(tmp_path.rglob(".unfinished*"))) == (step == "half archived"), step
 
     assert retiring.retire_due(
         Settings(database_url=database_url, archive_dir=tmp_path), shop.maps("SELECT * FROM api.months_to_retire()")
@@ -366,77 +385,12 @@ def test_a_partition_that_is_not_its_archive_to_the_value_is_not_dropped(
         with pytest.raises(psycopg.Error) as caught:
             session.execute("SELECT shop.drop_archived('orders', %s)", [month_ago(shop.db, 0)])
         assert caught.value.sqlstate == "OM051"
-        file = tmp_path / "orders" / f"orders{month:_%Y_%m}.parquet"
+        [file] = (tmp_path / "orders").iterdir()
         file.write_bytes(file.read_bytes()[:-1] + b"!")
         assert "has changed" in str(retiring.check(session, tmp_path, "orders", month))
         with pytest.raises(OrdermillError, match="nothing is restored"):
             retiring.restore(session, tmp_path, "orders", month)
         retiring.retire(session, tmp_path, month)  # the file no longer counts: archived anew, as the rows are now
         assert retiring.check(session, tmp_path, "orders", month) is None
-        file.unlink()
+        (tmp_path / shop.value("SELECT file FROM api.archives WHERE table_name = 'orders'")).unlink()
         assert "is not there" in str(retiring.check(session, tmp_path, "orders", month))
-
-
-def test_an_archive_from_before_a_column_was_added_is_restored_with_its_default(
-    shop: Shop, database_url: str, tmp_path: Path
-) -> None:
-    month = history(shop)
-    part = f"orders{month:_%Y_%m}"
-    with owner(database_url) as session:
-        before = rows(session, part)
-        retiring.retire(session, tmp_path, month)
-        session.execute("ALTER TABLE shop.orders ADD COLUMN note text DEFAULT 'none'")
-
-        retiring.restore(session, tmp_path, "orders", month, attach=True)
-
-        assert rows(session, part) == [(*row, "none") for row in before]
-    assert attached(shop, month) == 1
-    assert shop.verify() == []
-
-
-def test_a_column_of_an_unknown_type_is_om052_and_leaves_no_file(shop: Shop, database_url: str, tmp_path: Path) -> None:
-    with owner(database_url) as session:
-        session.execute("CREATE TABLE shop.odd (id uuid, span interval)")
-        with pytest.raises(psycopg.Error) as caught:
-            archive.write(session, "shop.odd", tmp_path / "odd.parquet")
-    assert caught.value.sqlstate == "OM052"
-    assert list(tmp_path.iterdir()) == []
-    shop.db.execute("DROP TABLE shop.odd")
-
-
-def test_the_command_lists_retires_checks_and_restores(
-    shop: Shop, database_url: str, tmp_path: Path, ordermill: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
-    month = history(shop)
-    name = f"{month:%Y-%m}"
-
-    def run(*arguments: str) -> str:
-        done = ordermill(*arguments, ORDERMILL_ARCHIVE_DIR=str(tmp_path))
-        assert done.returncode == 0, done.stderr
-        assert max(map(len, done.stdout.splitlines())) <= 80
-        return done.stdout
-
-    assert run("archive", "list") == f"{name} is due: nothing keeps it\n"
-    assert run("archive", "run").endswith(f"{name} is retired\n")
-    assert run("archive", "run") == "no month is due\n"
-    assert "6 of 6 archives are whole" in run("archive", "verify")
-    assert run("archive", "list").count("archived") == 6
-    assert "restored.orders" in run("archive", "restore", "orders", name)
-    assert run("archive", "restore", "all", name, "--attach").count("as they were archived") == 6
-    assert run("archive", "run", name).endswith("is retired\n")
-    nothing = ordermill("archive", "restore", "orders", "2001-1", ORDERMILL_ARCHIVE_DIR=str(tmp_path))
-    assert (nothing.returncode, nothing.stdout) == (2, "")
-    assert nothing.stderr == "ordermill: '2001-1' is no month: give one such as 2025-01\n"
-    soon = ordermill("archive", "run", f"{month_ago(shop.db, 1):%Y-%m}", ORDERMILL_ARCHIVE_DIR=str(tmp_path))
-    assert soon.returncode == 2
-    assert "it is kept until" in soon.stderr
-
-
-@pytest.fixture
-def ordermill(database_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("ordermill")), *arguments]
-        environment = os.environ | {"DATABASE_URL": database_url, "COLUMNS": "80"} | env
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
-
-    return run

@@ -218,12 +218,61 @@ def test_prune_keeps_keys_for_a_day_at_least(shop: Shop) -> None:
     assert fingerprint(shop.db) == before
 
 
-def test_prune_deletes_job_runs_of_long_ago(shop: Shop) -> None:
-    run = claim(shop)
-    assert run is not None
-    finish(shop, run)
-    shop.db.execute("UPDATE shop.job_runs SET finished_at = now() - interval '31 days'")
+def test_prune_deletes_job_runs_of_long_ago_but_not_the_last_success_of_a_job(shop: Shop) -> None:
+    shop.db.execute(
+        """INSERT INTO shop.job_runs (job, slot, state, started_at, finished_at)
+           SELECT j, now() - d * interval '1 day', s, now() - d * interval '1 day', now() - d * interval '1 day'
+           FROM (VALUES ('stopped', 30, 'succeeded'), ('stopped', 31, 'succeeded'), ('stopped', 29, 'failed'),
+               ('well', 40, 'succeeded'), ('well', 1, 'succeeded'), ('new', 30, 'failed')) AS r (j, d, s)"""
+    )
+    # A clock that ran ahead: its slots do not stand for the last success either.
+    shop.db.execute(
+        """INSERT INTO shop.job_runs (job, slot, state, started_at, finished_at)
+           VALUES ('stopped', now() + interval '1 year', 'succeeded', now() - interval '20 days', now())"""
+    )
     claim(shop, job="running")
 
-    assert shop.value("SELECT api.prune()") == 1
-    assert shop.rows("SELECT job FROM shop.job_runs") == ["running"]
+    assert shop.value("SELECT api.prune()") == 4
+    assert shop.value("SELECT api.prune()") == 0
+    kept = "SELECT job || now()::date - slot::date FROM shop.job_runs WHERE slot <= now() AND finished_at < now()"
+    assert shop.rows(f"{kept} ORDER BY 1") == ["stopped30", "well1"]
+
+
+def wait_of(shop: Shop, cadence: str, attempt: int) -> float:
+    """Seconds after a failed attempt from which on its slot may be claimed again, found by claiming."""
+    run = claim(shop, cadence)
+    assert run is not None
+    low, high = 0.0, 86_400.0
+    while high - low > 1:
+        middle = (low + high) / 2
+        with shop.db.transaction(force_rollback=True):
+            shop.db.execute(
+                "UPDATE shop.job_runs SET state = 'failed', attempt = %s, leased_until = NULL,"
+                " finished_at = clock_timestamp() - make_interval(secs => %s)",
+                [attempt, middle],
+            )
+            low, high = (low, middle) if claim(shop, cadence) else (middle, high)
+    shop.db.execute("DELETE FROM shop.job_runs")
+    return round(high)
+
+
+def test_a_run_that_fails_on_is_tried_again_at_once_and_then_after_waits_that_double(shop: Shop) -> None:
+    year = "365 days"
+    assert [wait_of(shop, year, attempt) for attempt in range(1, 9)] == pytest.approx(
+        [1, 10, 30, 70, 150, 310, 630, 1270], abs=1
+    )
+    assert [wait_of(shop, year, attempt) for attempt in (10, 100, 10**9)] == pytest.approx([3600] * 3, abs=1)
+    # Never longer than a quarter of the cadence: the slot is not lost to the wait.
+    assert wait_of(shop, "1 hour", 100) == pytest.approx(900, abs=1)
+
+
+def test_a_full_day_of_ticks_tries_a_run_that_fails_some_thirty_times_and_not_288(shop: Shop) -> None:
+    # In a slot of a year, so that none ends in the test; time goes by in that the runs grow older.
+    tried = 0
+    for _ in range(288):
+        if run := claim(shop, "365 days"):
+            tried += 1
+            finish(shop, run, "failed")
+        shop.db.execute("UPDATE shop.job_runs SET finished_at = finished_at - interval '5 min'")
+
+    assert 25 <= tried <= 35

@@ -20,7 +20,8 @@ from tests.workers_fixtures import clean_environment
 from workers import queues
 from workers.child import wait_until
 from workers.problems import problems_of
-from workers.status import CADENCES, QUEUES, collect
+from workers.status import QUEUES, collect
+from workers.timetable import CADENCES
 
 STATUS = [sys.executable, "-m", "workers.cli", "status"]
 NOBODY = "127.0.0.1:1"

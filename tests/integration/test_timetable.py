@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from beat_schedule import BEAT_SCHEDULE
 from tests.shop import Shop
+from workers.status import of_database
 from workers.timetable import collect, in_short, span
 
 NOON = datetime(2026, 1, 15, 12, 0, 30, tzinfo=UTC)
@@ -56,11 +57,11 @@ def test_the_next_slot_opens_half_a_cadence_after_the_last_that_succeeded(scratc
     assert verify["next_at"] == NOON  # open since an hour
 
 
-def test_a_job_is_overdue_when_a_whole_slot_went_by_without_success(scratch: Shop) -> None:
+def test_a_job_is_overdue_by_the_rule_of_status(scratch: Shop) -> None:
     noon = NOON.replace(second=0)
     run(scratch, "maintenance.prune", noon - HOUR)
     run(scratch, "maintenance.prune", noon, "failed", result={"error": "a lock"})
-    last_moment = noon + HOUR / 2 + timedelta(minutes=5)
+    last_moment = noon + HOUR / 2 + timedelta(seconds=90)
 
     assert not jobs(scratch, last_moment)["maintenance.prune"]["overdue"]
     late = jobs(scratch, last_moment + timedelta(seconds=1))["maintenance.prune"]
@@ -68,7 +69,22 @@ def test_a_job_is_overdue_when_a_whole_slot_went_by_without_success(scratch: Sho
     assert (late["state"], late["result"]) == ("failed", {"error": "a lock"})
     assert late["succeeded_slot"] == noon - HOUR
     run(scratch, "upkeep.locks", noon, "failed")
-    assert jobs(scratch)["upkeep.locks"]["overdue"]  # it has never succeeded
+    assert jobs(scratch)["upkeep.locks"]["overdue"]  # it has never succeeded, and others ran
+
+
+def test_a_slot_of_a_clock_that_ran_ahead_does_not_hide_a_job_that_no_longer_runs(scratch: Shop) -> None:
+    run(scratch, "upkeep.locks", NOON - HOUR)
+    run(scratch, "upkeep.locks", NOON + 36_500 * 24 * HOUR)
+    run(scratch, "orders.sweep", NOON + timedelta(seconds=4))  # claimed a moment early
+    run(scratch, "maintenance.verify", NOON + 36_500 * 24 * HOUR, "failed")
+
+    found = jobs(scratch)
+
+    assert (found["upkeep.locks"]["overdue"], found["upkeep.locks"]["succeeded_slot"]) == (True, NOON - HOUR)
+    assert found["upkeep.locks"]["started_at"] == NOON - HOUR
+    assert found["upkeep.locks"]["next_at"] == NOON
+    assert not found["orders.sweep"]["overdue"]
+    assert found["maintenance.verify"]["overdue"]  # it has not run since the clock is right, and others did
 
 
 def test_a_job_that_left_the_timetable_is_still_shown(scratch: Shop) -> None:
@@ -102,8 +118,12 @@ def test_the_command_fits_80_columns_gives_json_and_fails_where_a_job_is_overdue
     assert max(map(len, shown.stdout.splitlines())) <= 80
     assert "maintenance.collect_undecodable" in shown.stdout
 
-    run(shop, "upkeep.locks", now - timedelta(hours=1))
+    run(shop, "upkeep.locks", now - timedelta(days=8))
+    shop.db.execute("SELECT api.prune()")
     late = ordermill("--json")
     assert late.returncode == 1
-    assert [job["job"] for job in json.loads(late.stdout) if job["overdue"]] == ["upkeep.locks"]
+    overdue = [job["job"] for job in json.loads(late.stdout) if job["overdue"]]
+    assert "upkeep.locks" in overdue
+    state = of_database(database_url, 5)
+    assert sorted(overdue) == sorted(job["job"] for job in state["jobs"] if job["overdue"])
     assert "OVERDUE" in ordermill().stdout

@@ -17,10 +17,13 @@ BEGIN
     ON CONFLICT ON CONSTRAINT job_runs_pkey DO UPDATE SET
         state = 'running', attempt = r.attempt + 1, leased_until = excluded.leased_until,
         started_at = clock_timestamp(), finished_at = NULL, result = NULL
-    WHERE r.state = 'failed' OR (r.state = 'running' AND r.leased_until < clock_timestamp())
+    -- The first time at once, then after 10, 30, 70 ... seconds: a run may be long, and fail all day.
+    WHERE (r.state = 'failed' AND clock_timestamp() >= r.finished_at + least(
+            make_interval(secs => 5 * (2 ^ least(r.attempt, 20) - 2)), interval '1 hour', p_cadence / 4))
+        OR (r.state = 'running' AND r.leased_until < clock_timestamp())
     RETURNING r.slot, r.attempt;
 END
 $$;
 
 COMMENT ON FUNCTION api.claim_job(text, interval, interval) IS
-'The slot of a job to run now, with a lease; no row when it is done or being done. A failed run, or one whose lease ran out, may be claimed again: one successful run a slot.';
+'The slot of a job to run now, with a lease; no row when it is done or being done. A run whose lease ran out may be claimed again, and a failed one after a wait that doubles with its attempts: one successful run a slot.';

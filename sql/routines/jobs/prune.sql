@@ -24,9 +24,13 @@ BEGIN
     DELETE FROM request_keys AS k USING old WHERE k.key = old.key;
     GET DIAGNOSTICS v_keys = ROW_COUNT;
     WITH old AS (
-        SELECT job, slot FROM job_runs
-        WHERE coalesce(finished_at, leased_until) < now() - kept_for('job_runs')
-        ORDER BY job, slot LIMIT p_limit FOR UPDATE SKIP LOCKED
+        SELECT r.job, r.slot FROM job_runs AS r
+        WHERE coalesce(r.finished_at, r.leased_until) < now() - kept_for('job_runs')
+            -- Each job's last success stays, so that one that no longer runs is known to be overdue.
+            AND (r.state <> 'succeeded' OR EXISTS (
+                SELECT FROM job_runs AS l
+                WHERE l.job = r.job AND l.slot > r.slot AND l.slot <= now() AND l.state = 'succeeded'))
+        ORDER BY r.job, r.slot LIMIT p_limit FOR UPDATE SKIP LOCKED
     )
     DELETE FROM job_runs AS r USING old WHERE r.job = old.job AND r.slot = old.slot;
     GET DIAGNOSTICS v_runs = ROW_COUNT;
@@ -56,4 +60,4 @@ END
 $$;
 
 COMMENT ON FUNCTION api.prune(interval, integer) IS
-'Deletes decided request keys and settled dead letters older than this, and what retention_policies keeps no longer: one bounded batch; gives how many rows, 0 when done.';
+'Deletes decided request keys and settled dead letters older than this, and what retention_policies keeps no longer, but not the last success of a job: one bounded batch; gives how many rows, 0 when done.';

@@ -12,6 +12,10 @@ BEGIN
         UPDATE retirements AS r SET finished_at = NULL WHERE r.month = p_month;
         RETURN false;
     END IF;
+    IF NOT EXISTS (SELECT FROM parts_of_month(p_month)) THEN
+        RAISE EXCEPTION '% has no partitions: there is nothing to retire', to_char(p_month, 'YYYY-MM')
+            USING ERRCODE = 'OM050';
+    END IF;
     v_reasons := reasons_to_keep(p_month);
     IF cardinality(v_reasons) > 0 THEN
         RAISE EXCEPTION '% cannot be retired: %', to_char(p_month, 'YYYY-MM'), array_to_string(v_reasons, '; ')
@@ -46,4 +50,4 @@ END
 $$;
 
 COMMENT ON FUNCTION shop.begin_retiring(date) IS
-'Writes the opening balances and the anchor of events of a month, once, so that its partitions may go; OM050 while something still needs it.';
+'Writes the opening balances and the anchor of events of a month, once, so that its partitions may go; OM050 while something still needs it, and for a month without partitions.';

@@ -5,12 +5,15 @@ AS $$
 DECLARE
     v_from uuid := uuid7_floor(p_month::timestamp AT TIME ZONE 'UTC');
     v_to uuid := uuid7_floor((p_month + interval '1 month') AT TIME ZONE 'UTC');
-    v_keep interval := kept_for('partitions');
+    -- Orders are placed in this month, and in the last while a clock steps back: whatever the policy says, they stay.
+    v_until timestamp := p_month + interval '1 month'
+        + CASE WHEN kept_for('partitions') IS NOT NULL THEN greatest(kept_for('partitions'), interval '3 months') END;
     v_last bigint := (SELECT max(e.position) FROM events AS e WHERE e.id >= v_from AND e.id < v_to);
 BEGIN
     RETURN (SELECT coalesce(array_agg(reason ORDER BY place), '{}') FROM (
-        SELECT 1 AS place, format('it is kept until %s', (p_month + interval '1 month' + v_keep)::date) AS reason
-        WHERE p_month + interval '1 month' + v_keep > date_trunc('month', now() AT TIME ZONE 'UTC')
+        SELECT 1 AS place, coalesce('it is kept until ' || v_until::date,
+            'it is kept for ever: shop.retention_policies has no row for partitions') AS reason
+        WHERE coalesce(v_until > date_trunc('month', now() AT TIME ZONE 'UTC'), true)
         UNION ALL
         SELECT 2, format('%s comes first', to_char(min(m.month), 'YYYY-MM')) FROM attached_months() AS m
         WHERE m.month < p_month AND NOT EXISTS (SELECT FROM retirements AS r WHERE r.month >= m.month)
