@@ -406,9 +406,7 @@ def test_an_endpoint_that_is_gone_or_has_failed_for_days_is_stopped_until_somebo
 
 @pytest.mark.parametrize("other", [200, 500])
 @pytest.mark.parametrize("first", [True, False])
-def test_a_410_stops_an_endpoint_whatever_it_answered_to_another_stream(
-    scratch: Shop, other: int, first: bool
-) -> None:
+def test_a_410_stops_an_endpoint_whatever_it_answered_to_another_stream(scratch: Shop, other: int, first: bool) -> None:
     add(scratch, "a", URL)
     happen(scratch, "test.a", stream="test:1")
     happen(scratch, "test.a", stream="test:2")
