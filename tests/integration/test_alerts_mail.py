@@ -254,7 +254,8 @@ def test_an_address_that_no_header_takes_is_a_dead_letter_and_the_next_mail_is_s
     address = "=?utf-8?q?=0Ax?=@x"
     low.db.execute(
         "INSERT INTO shop.alert_notices (id, address, alert_ids, due_at)"
-        " SELECT shop.uuid7(), %s, alert_ids, due_at - interval '1 min' FROM shop.alert_notices WHERE address IS NOT NULL",
+        " SELECT shop.uuid7(), %s, alert_ids, due_at - interval '1 min' FROM shop.alert_notices"
+        " WHERE address IS NOT NULL",
         [address],
     )
 

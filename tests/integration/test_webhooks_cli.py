@@ -21,12 +21,14 @@ from tests.shop import Shop
 from tests.workers_fixtures import clean_environment
 from workers.child import wait_until
 from workers.cli import main
+from workers.cli_webhooks import KINDS
 from workers.settings import get_settings
 from workers.webhook_message import signed
 from workers.webhook_post import Poster
 from workers.webhooks import deliver
 
-EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "webhook_receiver.py"
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLE, SQL = ROOT / "examples" / "webhook_receiver.py", ROOT / "sql" / "routines"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{43}=")
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -69,7 +71,7 @@ def test_an_endpoint_is_added_shown_rotated_paused_resumed_replayed_and_removed(
     shop: Shop, run: Run, there: Receiver
 ) -> None:
     forget(shop)
-    added = run("webhooks", "add", "erp", f"{there.url}?token=hidden", "--kind", "test.*", "--timeout", "2")
+    added = run("webhooks", "add", "erp", f"{there.url}/hidden?token=hidden", "--kind", "test.*", "--timeout", "2")
     assert SECRET.fullmatch(added.stdout.strip()), added.stderr
     rotated = run("webhooks", "rotate", "erp", "--overlap", "1")
     assert SECRET.fullmatch(rotated.stdout.strip())
@@ -85,6 +87,7 @@ def test_an_endpoint_is_added_shown_rotated_paused_resumed_replayed_and_removed(
     shown = run("webhooks", "show", "erp").stdout
     assert re.search(r"1 waiting +test\.a +\d attempts?, 500 in \d+ ms +it answered 500", shown), shown
     assert "waiting                2" in shown
+    assert f"url                    http://127.0.0.1:{there.port}\n" in shown
     for text in (
         listed,
         shown,
@@ -118,6 +121,28 @@ def test_an_endpoint_is_added_shown_rotated_paused_resumed_replayed_and_removed(
 
 
 @pytest.mark.parametrize(
+    ("kind", "known"),
+    [("order.plcaed", False), ("orders.*", False), ("order", False), ("order.placed", True), ("order.*", True)],
+)
+def test_a_kind_that_nothing_has_is_taken_with_a_warning(
+    shop: Shop, run: Run, there: Receiver, kind: str, known: bool
+) -> None:
+    done = run("webhooks", "add", "a", there.url, "--kind", kind, "--kind", "*")
+
+    assert done.returncode == 0
+    assert (f"nothing has the kind {kind} today" in done.stderr, done.stderr.count("warning")) == (not known, not known)
+
+
+def test_the_kinds_that_are_known_are_those_that_happen(scratch: Shop) -> None:
+    routines = "\n".join(path.read_text() for path in SQL.rglob("*.sql"))
+    written = set(re.findall(r"'((?:stock|alert|catalog)\.[a-z_]+)'", routines))
+    orders = scratch.rows("SELECT DISTINCT 'order.' || to_status FROM shop.allowed_transitions")
+    handled = {f"alert.{state}" for state in re.findall(r"handle_alert\(p_alert_id, '(\w+)'", routines)}
+
+    assert set(KINDS) == written | set(orders) | handled
+
+
+@pytest.mark.parametrize(
     ("words", "line"),
     [
         (
@@ -137,6 +162,10 @@ def test_what_cannot_be_done_is_one_line(shop: Shop, run: Run, words: tuple[str,
     assert done.returncode == 2
     assert done.stderr.startswith(f"ordermill: {line}"), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_position_that_cannot_be_is_refused(run: Run) -> None:
+    assert "9223372036854775807" in run("webhooks", "replay", "nobody", "--from", str(10**30), "--yes").stderr
 
 
 def test_a_dead_delivery_is_shown_and_replayed_as_any_letter(shop: Shop, run: Run, there: Receiver) -> None:
