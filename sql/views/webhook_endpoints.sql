@@ -1,7 +1,8 @@
 CREATE OR REPLACE VIEW api.webhook_endpoints AS
 SELECT
     w.name, substring(w.url FROM '^https?://[^/?]+') AS url, w.kinds, w.timeout_ms, w.created_at, w.disabled_at,
-    w.disabled_reason, w.failures, w.failing_since, w.rests_until, w.last_status, w.last_error, w.last_at, w.delivered_at,
+    w.disabled_reason, w.failures, w.failing_since, w.rests_until, w.last_status, w.last_error, w.last_at,
+    w.delivered_at,
     q.waiting,
     (
         SELECT e.created_at FROM shop.events AS e
