@@ -117,7 +117,11 @@ class Mailer:
         if self._client is None:
             server = SmtpServer.parse(self.settings.smtp_url)
             self._client = self._open.enter_context(connected(server, self.settings.smtp_timeout_seconds))
-        send(self._client, compose(notice, self.settings.mail_from))
+        try:
+            message = compose(notice, self.settings.mail_from)
+        except ValueError as error:
+            raise RefusedError(f"no mail can be made of it: {error}") from None
+        send(self._client, message)
 
     def _failed(self, notice: dict[str, Any], error: MailError) -> str:
         attempt = notice["attempt"]

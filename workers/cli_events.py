@@ -1,6 +1,7 @@
 """`ordermill events`: shows what happened, as it happens, and lets a consumer start again from a position."""
 
 import json
+import re
 import sys
 import time
 from typing import Annotated, Any
@@ -10,27 +11,28 @@ import typer
 from psycopg.rows import dict_row
 
 from workers.cli_dead_letters import moment
-from workers.database import connect
-from workers.errors import OrdermillError
+from workers.database import connect, translate
+from workers.errors import BusinessError, OrdermillError
 from workers.home_folder import located_settings
 from workers.letters_shown import printable
 
 events = typer.Typer(help="What happened: show it, or give it to a consumer again.", no_args_is_help=True)
 PAGE = 500
+LAST = 2**63 - 1
 POLLED_SECONDS = 0.2
 # Of two events that are looked for by the same words, the sequencer's order is the one that counts.
 PAGE_OF = """SELECT position, id, stream, kind, payload, created_at FROM api.events
     WHERE position > %(after)s AND (%(stream)s::text IS NULL OR stream = %(stream)s)
-        AND (%(kind)s::text IS NULL OR kind LIKE replace(replace(%(kind)s, '_', '\\_'), '*', '%%'))
+        AND (%(kind)s::text IS NULL OR kind LIKE %(kind)s)
         AND (%(since)s::timestamptz IS NULL OR created_at >= %(since)s)
     ORDER BY position LIMIT %(limit)s"""
 LATEST = """SELECT coalesce(min(position) - 1, 0) AS after FROM (SELECT position FROM api.events
     WHERE (%(stream)s::text IS NULL OR stream = %(stream)s)
-        AND (%(kind)s::text IS NULL OR kind LIKE replace(replace(%(kind)s, '_', '\\_'), '*', '%%'))
+        AND (%(kind)s::text IS NULL OR kind LIKE %(kind)s)
     ORDER BY position DESC LIMIT %(last)s) AS newest"""
 HEAD = "SELECT coalesce(max(position), 0) AS head FROM api.events"
 
-From = Annotated[int | None, typer.Option("--from", min=1, help="From this position on.")]
+From = Annotated[int | None, typer.Option("--from", min=1, max=LAST, help="From this position on.")]
 
 
 @events.command()
@@ -40,13 +42,21 @@ def tail(
     stream: Annotated[str | None, typer.Option(help="Only of this stream, such as order:<id>.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only of this kind, such as stock.low or 'order.*'.")] = None,
     since: Annotated[str | None, typer.Option(help="Only from then on: 30m, 2h, 7d, or a time.")] = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=0, help="Without --from: the newest so many.")] = 10,
+    last: Annotated[
+        int, typer.Option("--last", "-n", min=0, max=LAST, help="Without --from: the newest so many.")
+    ] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Show events in the order of their positions."""
     with _database() as connection:
-        wanted: dict[str, Any] = {"stream": stream, "kind": kind, "since": moment(since), "limit": PAGE, "last": last}
+        wanted: dict[str, Any] = {
+            "stream": stream,
+            "kind": _like(kind),
+            "since": moment(since),
+            "limit": PAGE,
+            "last": last,
+        }
         after = start - 1 if start else 0 if since else _one(connection, LATEST if last else HEAD, wanted)
         shown = 0
         try:
@@ -70,7 +80,9 @@ def tail(
 def replay(
     consumer: Annotated[str, typer.Argument(help="Who has them again; `ordermill events consumers` lists them.")],
     *,
-    start: Annotated[int, typer.Option("--from", min=1, help="The position of the first event that it has again.")],
+    start: Annotated[
+        int, typer.Option("--from", min=1, max=LAST, help="The position of the first event that it has again.")
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Let a consumer start again from a position: it has all events from there on, in order.
@@ -88,7 +100,11 @@ def replay(
             if not sys.stdin.isatty():
                 raise OrdermillError("nothing is done: there is no terminal to ask on; add --yes")
             typer.confirm(f"{consumer}: {what}. Go on?", abort=True)
-        connection.execute("SELECT api.rewind_consumer(%s, %s)", [consumer, start])
+        try:
+            connection.execute("SELECT api.rewind_consumer(%s, %s)", [consumer, start])
+        except psycopg.Error as error:
+            translated = translate(error)
+            raise (translated if isinstance(translated, BusinessError) else error) from None
     print(f"{consumer} goes on from position {start:,}: {what}")
 
 
@@ -108,6 +124,11 @@ def consumers(
     print(f"{'consumer':20}{'position':>14}{'behind':>10}  last moved")
     for row in rows:
         print(f"{row['consumer']:20}{row['position']:>14,}{row['behind']:>10,}  {row['moved_at']:%Y-%m-%d %H:%M:%S}")
+
+
+def _like(kind: str | None) -> str | None:
+    """The kind as a pattern of LIKE, in which only * stands for others."""
+    return kind and re.sub(r"([\\%_])", r"\\\1", kind).replace("*", "%")
 
 
 def _line(row: dict[str, Any], as_json: bool) -> str:

@@ -22,6 +22,12 @@ from workers.webhook_address import RefusedError, check
 
 webhooks = typer.Typer(help="Who is told what happens: add, show, rotate, pause, replay.", no_args_is_help=True)
 ENDPOINTS = "SELECT * FROM api.webhook_endpoints WHERE %(name)s::text IS NULL OR name = %(name)s ORDER BY name"
+# What happens in the shop. Another kind may be meant for later, or is a slip of the pen.
+KINDS = (
+    *("order.placed", "order.held", "order.expired", "order.cancelled", "order.in_fulfilment", "order.completed"),
+    *("stock.low", "stock.out", "stock.recovered", "catalog.changed"),
+    *("alert.opened", "alert.acknowledged", "alert.snoozed", "alert.reopened", "alert.escalated", "alert.resolved"),
+)
 COLUMNS = "position, kind, stream, state, attempts, status, error, ms, last_at, due_at"
 # The oldest that wait, because they may hold up others, and what has ended of the last thousand events.
 DELIVERIES = f"""(SELECT {COLUMNS} FROM api.webhook_deliveries
@@ -56,6 +62,9 @@ def add(
     except OSError as error:
         print(f"not found now, which may change: {error}", file=sys.stderr)
     secret = _ask("SELECT api.add_webhook(%s, %s, %s, %s)", name, url, kinds or ["*"], round(timeout * 1000))
+    for kind in kinds or []:
+        if not any(_wants(kind, each) for each in KINDS):
+            print(f"warning: nothing has the kind {printable(kind)} today; known: {', '.join(KINDS)}", file=sys.stderr)
     _show_secret(f"{name} is told {', '.join(kinds or ['everything'])} from now on", secret)
 
 
@@ -91,7 +100,10 @@ def show(
     limit: Annotated[int, typer.Option(min=0, max=1000, help="So many of each.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Show an endpoint whole, the oldest deliveries that wait, and the latest that ended."""
+    """Show an endpoint, the oldest deliveries that wait, and the latest that ended.
+
+    Of its address only the host: the rest may be a secret.
+    """
     [endpoint] = _endpoints(name)
     with _database() as connection:
         deliveries = connection.execute(DELIVERIES.encode(), {"name": name, "limit": limit}).fetchall()
@@ -144,7 +156,9 @@ def remove(name: Name, yes: Yes = False) -> None:
 def replay(
     name: Name,
     *,
-    start: Annotated[int, typer.Option("--from", min=1, help="The position of the first event that it is told again.")],
+    start: Annotated[
+        int, typer.Option("--from", min=1, max=2**63 - 1, help="The position of the first event that it is told again.")
+    ],
     yes: Yes = False,
 ) -> None:
     """Tell an endpoint again, in order and under the same ids, all it wants from a position on; asks first.
@@ -154,6 +168,10 @@ def replay(
     _endpoints(name)
     _confirm(f"Tell {name} again what happened from position {start:,} on?", yes)
     print(f"{name}: {_ask('SELECT api.replay_webhook(%s, %s)', name, start):,} positions are looked through again")
+
+
+def _wants(wanted: str, kind: str) -> bool:
+    return wanted in {"*", kind} or (wanted.endswith(".*") and kind.startswith(wanted[:-1]))
 
 
 def _state(endpoint: dict[str, Any]) -> str:

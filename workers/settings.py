@@ -240,7 +240,8 @@ class Settings(BaseSettings):
     @field_validator("mail_from")
     @classmethod
     def _can_send(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+", value):
+        address = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+"
+        if not re.fullmatch(address, value) or re.search(r"=\?|^\.|\.\.|\.@|@\.|\.$", value):  # as PostgreSQL has it
             raise ValueError("give an address alone, such as shop@example.com")
         return value
 

@@ -43,9 +43,11 @@ CREATE TABLE shop.alert_recipients (
     pool_id integer CONSTRAINT recipient_has_a_known_pool REFERENCES shop.pools (id),
     category_id bigint CONSTRAINT recipient_has_a_known_category REFERENCES shop.categories (id),
     CONSTRAINT recipient_is_listed_once UNIQUE NULLS NOT DISTINCT (address, pool_id, category_id),
-    -- ASCII without blanks: it becomes a header and an argument of SMTP.
+    -- ASCII without blanks, and no dot that parts nothing: it becomes a header and an argument of SMTP. A header would
+    -- decode what begins with =?.
     CONSTRAINT recipient_can_be_mailed CHECK (
         char_length(address) <= 254 AND address ~ '^[A-Za-z0-9.!#$%&''*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+$'
+        AND address !~ '=[?]|^[.]|[.][.]|[.]@|@[.]|[.]$'
     ),
     CONSTRAINT min_escalation_in_range CHECK (min_escalation BETWEEN 0 AND 2)
 );

@@ -1,7 +1,8 @@
 CREATE OR REPLACE VIEW api.webhook_endpoints AS
 SELECT
-    w.name, split_part(w.url, '?', 1) AS url, w.kinds, w.timeout_ms, w.created_at, w.disabled_at, w.disabled_reason,
-    w.failures, w.failing_since, w.rests_until, w.last_status, w.last_error, w.last_at, w.delivered_at,
+    w.name, substring(w.url FROM '^https?://[^/?]+') AS url, w.kinds, w.timeout_ms, w.created_at, w.disabled_at,
+    w.disabled_reason, w.failures, w.failing_since, w.rests_until, w.last_status, w.last_error, w.last_at,
+    w.delivered_at,
     q.waiting,
     (
         SELECT e.created_at FROM shop.events AS e
@@ -16,4 +17,4 @@ CROSS JOIN LATERAL (
 ) AS q;
 
 COMMENT ON VIEW api.webhook_endpoints IS
-'Who is told what, how it went lately (failures in a row), and how many deliveries wait, the oldest since when. Without secrets, and without the query of the address, which may be one.';
+'Who is told what, how it went lately (failures in a row), and how many deliveries wait, the oldest since when. Without secrets, and of the address only the host: the rest of it may be one.';

@@ -248,6 +248,24 @@ def test_each_new_alert_is_one_line_of_the_log_with_the_alert_as_data(
     assert line.alert["sku"] == "A"
 
 
+def test_an_address_that_no_header_takes_is_a_dead_letter_and_the_next_mail_is_sent(
+    low: Shop, postbox: Postbox
+) -> None:
+    address = "=?utf-8?q?=0Ax?=@x"
+    low.db.execute(
+        "INSERT INTO shop.alert_notices (id, address, alert_ids, due_at)"
+        " SELECT shop.uuid7(), %s, alert_ids, due_at - interval '1 min' FROM shop.alert_notices"
+        " WHERE address IS NOT NULL",
+        [address],
+    )
+
+    assert notify(postbox.url) == {"sent": 1, "dead": 1}
+
+    assert postbox.to() == ["a@x.example"]
+    [letter] = letters(low)
+    assert (letter["key"], letter["code"], letter["reason"][:25]) == (address, "OM032", "no mail can be made of it")
+
+
 # TLS
 
 

@@ -100,6 +100,27 @@ def test_of_several_crossings_in_one_batch_the_last_counts(shop: Shop) -> None:
     assert alerts(shop) == [("A", "low", "open", 0)]
 
 
+@pytest.mark.parametrize("handled", ["acknowledge_alert(%s)", "resolve_alert(%s)", "snooze_alert(%s, '8 hours')"])
+def test_a_fall_after_a_recovery_in_one_batch_opens_an_alert_whatever_became_of_the_last(
+    shop: Shop, handled: str
+) -> None:
+    sell(shop, 6)
+    shop.value(f"SELECT api.{handled}", one(shop))
+    receive(shop, 20, follows=False)
+    sell(shop, 24, follows=False)
+    follow(shop)
+    found = [("A", "low", "resolved", 0), ("A", "out", "open", 0)]
+    assert alerts(shop) == found
+    assert [kind for kind in kinds(shop) if kind in {"alert.opened", "alert.resolved"}] == [
+        "alert.opened", "alert.resolved", "alert.opened"
+    ]  # fmt: skip
+
+    shop.value("SELECT api.acknowledge_alert(%s)", one(shop))
+    shop.value("SELECT api.rewind_consumer('alerts', 1)")
+    follow(shop)
+    assert alerts(shop) == [found[0], ("A", "out", "acknowledged", 0)]
+
+
 def test_events_that_are_given_again_change_nothing(shop: Shop) -> None:
     sell(shop, 5)
     receive(shop, 5)
@@ -211,8 +232,14 @@ def test_what_cannot_be_done_to_an_alert_has_its_code(shop: Shop) -> None:
     assert refused(shop, "SELECT api.prune_alerts('1 h')") == "OM011"
     assert refused(shop, "SELECT api.add_alert_recipient('a@b.example', 0, 'NOWHERE')") == "OM004"
     assert refused(shop, "SELECT api.add_alert_recipient('a@b.example', 0, NULL, 'NONE')") == "OM033"
-    for address in ("nobody", "a@b\nBcc: x@y.z", "ä@b.example", "a@b,c@d", ""):
+    for address in ("nobody", "a@b\nBcc: x@y.z", "ä@b.example", "a@b,c@d", "", "a@.", "a@b.", "a@.b", "a..b@c",
+                    "a@b..c", ".a@b", "a.@b", "=?utf-8?q?=0Ax?=@x", "a=?b@c", "a@" + "b" * 260):  # fmt: skip
         assert refused(shop, "SELECT api.add_alert_recipient(%s)", address) == "23514"
+
+
+def test_an_address_as_the_field_writes_them_is_taken(shop: Shop) -> None:
+    for address in ("a@localhost", "first.last+tag@mail.shop-1.example", "o'neil=x@x.example", "a?b@x.example"):
+        assert shop.value("SELECT api.add_alert_recipient(%s)", address)
 
 
 # Age

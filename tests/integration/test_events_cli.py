@@ -50,6 +50,8 @@ def test_tail_shows_the_newest_or_all_from_a_position_or_of_a_kind(shop: Shop, r
     assert positions("--last", "1") == [4]
     assert positions("--from", "3") == [3, 4]
     assert positions("--kind", "order.*") == [1, 3, 4]
+    assert positions("--kind", "%") == positions("--kind", "stock_low") == positions("--kind", "stock.low\\") == []
+    assert positions("--last", str(2**63 - 1)) == [1, 2, 3, 4]
     assert positions("--stream", "test:1", "--since", "1h") == [1, 2, 3]
 
     shown = run("tail", "--from", "2")
@@ -89,7 +91,20 @@ def test_replay_asks_and_gives_a_consumer_its_events_again(shop: Shop, run: Run)
     shop.value("SELECT api.dispatch_events('noted')")
     assert noted(shop) == [1, 2, 3, 4, 3, 4]
     assert "there is no consumer 'nobody'" in run("replay", "nobody", "--from", "1", "--yes").stderr
-    assert "give a position from 1 to 5, not 99" in run("replay", "noted", "--from", "99", "--yes").stderr
+    for consumer, start, line in (
+        ("noted", 99, "give a position from 1 to 5, not 99 (OM011)"),
+        (
+            "webhooks",
+            1,
+            "webhooks does not go back, which would send again what was sent long ago: use ordermill webhooks",
+        ),
+    ):
+        shop.value("UPDATE shop.event_consumers SET position = 4 WHERE consumer = %s RETURNING position", consumer)
+        refused = run("replay", consumer, "--from", str(start), "--yes")
+        assert (refused.returncode, refused.stderr.startswith(f"ordermill: {line}")) == (2, True), refused.stderr
+        assert refused.stderr.count("\n") == 1
+    for words in (("replay", "noted", "--yes", "--from"), ("tail", "--from"), ("tail", "-n")):
+        assert "9223372036854775807" in run(*words, str(10**30)).stderr
 
 
 def test_consumers_shows_how_far_each_is(shop: Shop, run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,12 +21,14 @@ from tests.shop import Shop
 from tests.workers_fixtures import clean_environment
 from workers.child import wait_until
 from workers.cli import main
+from workers.cli_webhooks import KINDS
 from workers.settings import get_settings
 from workers.webhook_message import signed
 from workers.webhook_post import Poster
 from workers.webhooks import deliver
 
-EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "webhook_receiver.py"
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLE, SQL = ROOT / "examples" / "webhook_receiver.py", ROOT / "sql" / "routines"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{43}=")
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -67,7 +71,7 @@ def test_an_endpoint_is_added_shown_rotated_paused_resumed_replayed_and_removed(
     shop: Shop, run: Run, there: Receiver
 ) -> None:
     forget(shop)
-    added = run("webhooks", "add", "erp", f"{there.url}?token=hidden", "--kind", "test.*", "--timeout", "2")
+    added = run("webhooks", "add", "erp", f"{there.url}/hidden?token=hidden", "--kind", "test.*", "--timeout", "2")
     assert SECRET.fullmatch(added.stdout.strip()), added.stderr
     rotated = run("webhooks", "rotate", "erp", "--overlap", "1")
     assert SECRET.fullmatch(rotated.stdout.strip())
@@ -83,6 +87,7 @@ def test_an_endpoint_is_added_shown_rotated_paused_resumed_replayed_and_removed(
     shown = run("webhooks", "show", "erp").stdout
     assert re.search(r"1 waiting +test\.a +\d attempts?, 500 in \d+ ms +it answered 500", shown), shown
     assert "waiting                2" in shown
+    assert f"url                    http://127.0.0.1:{there.port}\n" in shown
     for text in (
         listed,
         shown,
@@ -116,6 +121,28 @@ def test_an_endpoint_is_added_shown_rotated_paused_resumed_replayed_and_removed(
 
 
 @pytest.mark.parametrize(
+    ("kind", "known"),
+    [("order.plcaed", False), ("orders.*", False), ("order", False), ("order.placed", True), ("order.*", True)],
+)
+def test_a_kind_that_nothing_has_is_taken_with_a_warning(
+    shop: Shop, run: Run, there: Receiver, kind: str, known: bool
+) -> None:
+    done = run("webhooks", "add", "a", there.url, "--kind", kind, "--kind", "*")
+
+    assert done.returncode == 0
+    assert (f"nothing has the kind {kind} today" in done.stderr, done.stderr.count("warning")) == (not known, not known)
+
+
+def test_the_kinds_that_are_known_are_those_that_happen(scratch: Shop) -> None:
+    routines = "\n".join(path.read_text() for path in SQL.rglob("*.sql"))
+    written = set(re.findall(r"'((?:stock|alert|catalog)\.[a-z_]+)'", routines))
+    orders = scratch.rows("SELECT DISTINCT 'order.' || to_status FROM shop.allowed_transitions")
+    handled = {f"alert.{state}" for state in re.findall(r"handle_alert\(p_alert_id, '(\w+)'", routines)}
+
+    assert set(KINDS) == written | set(orders) | handled
+
+
+@pytest.mark.parametrize(
     ("words", "line"),
     [
         (
@@ -135,6 +162,10 @@ def test_what_cannot_be_done_is_one_line(shop: Shop, run: Run, words: tuple[str,
     assert done.returncode == 2
     assert done.stderr.startswith(f"ordermill: {line}"), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_position_that_cannot_be_is_refused(run: Run) -> None:
+    assert "9223372036854775807" in run("webhooks", "replay", "nobody", "--from", str(10**30), "--yes").stderr
 
 
 def test_a_dead_delivery_is_shown_and_replayed_as_any_letter(shop: Shop, run: Run, there: Receiver) -> None:
@@ -191,10 +222,14 @@ def test_the_example_receiver_verifies_and_has_each_event_take_effect_once(shop:
         ]
     # Whoever goes on sending what is too long may find the connection closed before it has read the answer.
     assert answers.pop("too long") in {413, None}
-    assert answers == {"unsigned": 401, "other secret": 401, "old": 401, "changed": 401, "good": 204}
+    assert answers == {
+        **{"unsigned": 401, "other secret": 401, "old": 401, "far": 401, "changed": 401, "good": 204},
+        "longest": "HTTP/1.1 413 Request Entity Too Large",
+    }
+    assert "Traceback" not in log.read_text()
 
 
-def forged(url: str, secret: str) -> dict[str, int | None]:
+def forged(url: str, secret: str) -> dict[str, object]:
     """The answers to messages that are not what the shop sent, and to one that could be."""
     now, body = datetime.now(UTC), b'{"type": "test.forged", "position": 1}'
     other = "whsec_" + "A" * 43 + "="
@@ -204,9 +239,22 @@ def forged(url: str, secret: str) -> dict[str, int | None]:
             "unsigned": poster.post(url, body, {}, 5).status,
             "other secret": poster.post(url, body, signed("f1", body, [other], now), 5).status,
             "old": poster.post(url, body, signed("f1", body, [secret], now - timedelta(minutes=6)), 5).status,
+            "far": poster.post(
+                url, body, signed("f1", body, [secret], now) | {"webhook-timestamp": "9" * 400}, 5
+            ).status,
+            "longest": raw(url, f"POST / HTTP/1.1\r\ncontent-length: {'9' * 5000}\r\n\r\n"),
             "changed": poster.post(url, body + b" ", signed("f1", body, [secret], now), 5).status,
             "too long": poster.post(url, b"x" * 1_000_001, {}, 5).status,
             "good": poster.post(url, body, signed("f1", body, [other, secret], now), 5).status,
         }
     finally:
         poster.close()
+
+
+def raw(url: str, request: str) -> str:
+    """The first line of the answer; empty when there is none."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname or "", parts.port or 0), 10) as connection:
+        connection.sendall(request.encode())
+        with connection.makefile() as answer:
+            return answer.readline().strip()

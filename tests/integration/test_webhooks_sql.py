@@ -96,11 +96,24 @@ def test_an_endpoint_is_told_what_happens_after_it_was_added_and_once_though_the
     dispatch(scratch)
     record(scratch, result(claim(scratch)))
 
-    scratch.value("SELECT api.rewind_consumer('webhooks', 1)")
+    scratch.db.execute("UPDATE shop.event_consumers SET position = 0 WHERE consumer = 'webhooks'")
     dispatch(scratch)
 
     assert scratch.rows("SELECT kind FROM api.webhook_deliveries") == ["test.after"]
     assert claim(scratch) == []
+
+
+def test_the_consumer_is_not_rewound_which_would_send_again_what_was_pruned_but_may_skip(scratch: Shop) -> None:
+    add(scratch, "a", URL)
+    happen(scratch, "test.a", "test.b")
+    scratch.value("SELECT api.sequence_events()")
+    assert scratch.value("SELECT api.rewind_consumer('webhooks', 2)") == 1
+    for start in (1, 2):
+        dispatch(scratch)
+        with pytest.raises(psycopg.Error, match="ordermill webhooks replay") as caught, scratch.db.transaction():
+            scratch.value("SELECT api.rewind_consumer('webhooks', %s)", start)
+        assert caught.value.sqlstate == "OM011"
+    assert scratch.rows("SELECT kind FROM api.webhook_deliveries") == ["test.b"]
 
 
 @pytest.mark.parametrize(
@@ -391,6 +404,31 @@ def test_an_endpoint_that_is_gone_or_has_failed_for_days_is_stopped_until_somebo
     assert "every delivery has failed since" in health(scratch)["disabled_reason"]
 
 
+@pytest.mark.parametrize("other", [200, 500])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_410_stops_an_endpoint_whatever_it_answered_to_another_stream(scratch: Shop, other: int, first: bool) -> None:
+    add(scratch, "a", URL)
+    happen(scratch, "test.a", stream="test:1")
+    happen(scratch, "test.a", stream="test:2")
+    dispatch(scratch)
+    one, two = claim(scratch)
+    record(scratch, result([one], 410 if first else other) + result([two], other if first else 410))
+
+    assert health(scratch)["disabled_reason"] == "it answered 410: gone"
+
+
+def test_a_410_of_before_stops_no_endpoint_that_was_resumed(scratch: Shop) -> None:
+    add(scratch, "a", URL)
+    happen(scratch, "test.a")
+    dispatch(scratch)
+    record(scratch, result(claim(scratch), 410))
+    scratch.value("SELECT api.resume_webhook('a')")
+    be_due(scratch)
+    record(scratch, result(claim(scratch), 500))
+
+    assert (health(scratch)["disabled_at"], health(scratch)["failures"]) == (None, 1)
+
+
 def test_a_paused_endpoint_is_sent_nothing_and_loses_nothing(scratch: Shop) -> None:
     add(scratch, "a", URL)
     assert [scratch.value("SELECT api.pause_webhook('a', 'moving house')") for _ in range(2)] == [True, False]
@@ -424,6 +462,57 @@ def test_a_replay_tells_all_it_wants_from_a_position_on_again_and_in_order(scrat
     assert claim(scratch) == []
     be_due(scratch)
     assert [row["position"] for row in claim(scratch)] == [3, 4, 5]
+
+
+def test_while_a_replay_is_at_work_the_endpoint_is_sent_nothing_not_even_what_is_due(scratch: Shop) -> None:
+    add(scratch, "a", URL)
+    happen(scratch, "test.a", "test.b")
+    dispatch(scratch)
+    scratch.value("SELECT api.replay_webhook('a', 1)")
+
+    assert claim(scratch) == []
+    assert [scratch.value("SELECT api.advance_replays(1)") for _ in range(3)] == [1, 1, 0]
+    assert [row["position"] for row in claim(scratch)] == [1, 2]
+
+
+@pytest.mark.parametrize(("start", "news", "left"), [(1, 0, (1, 3)), (2, 1, (2, 4))])
+def test_a_replay_that_is_asked_for_while_another_goes_on_is_not_lost(
+    shop: Shop, connect_as: Connect, start: int, news: int, left: tuple[int, int]
+) -> None:
+    """An earlier beginning, or the same one with what has happened since; a worker is in the middle of a batch."""
+    add(shop, "a", URL)
+    happen(shop, "test.a", "test.b", "test.c")
+    dispatch(shop)
+    shop.value("SELECT api.replay_webhook('a', 2)")
+    holder = connect_as("owner")
+    with holder.transaction():
+        holder.execute("SELECT FROM shop.delivery_streams FOR UPDATE")
+        advancing = Step(connect_as("owner"), "SELECT api.advance_replays(10)").waits(shop.db)
+        for _ in range(news):
+            happen(shop, "test.d")
+            shop.value("SELECT api.sequence_events()")
+        shop.value("SELECT api.replay_webhook('a', %s)", start)
+    assert advancing.result() == [(2,)]
+
+    found = shop.db.execute("SELECT replay_position, replay_until FROM shop.webhook_endpoints").fetchone()
+    assert found == left
+
+
+def test_a_replay_closes_the_dead_letters_of_what_it_tells_again(scratch: Shop) -> None:
+    add(scratch, "a", URL)
+    add(scratch, "b", URL)
+    happen(scratch, "test.a", "test.b")
+    dispatch(scratch)
+    for name in ("a", "a", "b"):
+        record(scratch, result(claim(scratch, name, events=1), 500), attempts=1)
+        be_due(scratch)
+    letters = "SELECT settlement FROM shop.dead_letters ORDER BY payload ->> 'endpoint', payload -> 'position'"
+    assert scratch.rows(letters) == [None] * 3
+
+    scratch.value("SELECT api.replay_webhook('a', 2)")
+    scratch.value("SELECT api.advance_replays()")
+
+    assert scratch.rows(letters) == [None, "replayed", None]
 
 
 @pytest.mark.parametrize("position", [0, -1, 3, None])

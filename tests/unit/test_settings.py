@@ -170,7 +170,7 @@ def test_the_second_escalation_is_after_the_first() -> None:
         Settings(alerts_escalate_minutes=60, alerts_escalate_again_minutes=60)
 
 
-@pytest.mark.parametrize("sender", ["", "nobody", "Mill <mill@x.example>", "a@b\nBcc: c@d"])
+@pytest.mark.parametrize("sender", ["", "nobody", "Mill <mill@x.example>", "a@b\nBcc: c@d", "a@b..c", "=?x?q?=0A?=@b"])
 def test_a_sender_is_an_address_alone(sender: str) -> None:
     with pytest.raises(ValidationError, match="mail_from"):
         Settings(mail_from=sender)

@@ -16,10 +16,15 @@ BEGIN
         RAISE EXCEPTION 'there is no consumer %', p_consumer USING ERRCODE = 'OM023',
             HINT = 'SELECT consumer FROM api.event_consumers lists them.';
     END IF;
+    IF p_consumer = 'webhooks' AND p_from <= v_before THEN
+        -- What it did is pruned after some days, and would be sent again.
+        RAISE EXCEPTION 'webhooks does not go back, which would send again what was sent long ago: use ordermill webhooks replay'
+            USING ERRCODE = 'OM011';
+    END IF;
     UPDATE event_consumers SET position = p_from - 1, moved_at = clock_timestamp() WHERE consumer = p_consumer;
     RETURN v_head - p_from + 1;
 END
 $$;
 
 COMMENT ON FUNCTION api.rewind_consumer(text, bigint) IS
-'Lets a consumer start again from a position (or skip up to it), and gives how many events it has before it. Consumers bear an event twice: what it did is done already.';
+'Lets a consumer start again from a position (or skip up to it), and gives how many events it has before it. Consumers bear an event twice: what it did is done already. The consumer webhooks only skips: api.replay_webhook tells an endpoint again.';

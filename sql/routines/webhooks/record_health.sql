@@ -28,13 +28,16 @@ BEGIN
             (array_agg(t.error ORDER BY t.ok, t.position))[1] AS error
         FROM delivery_attempts(p_results) AS t WHERE NOT t.gone GROUP BY t.endpoint_id) AS h
     WHERE w.id = h.endpoint_id;
-    UPDATE webhook_endpoints AS w SET disabled_at = v_now, disabled_reason = CASE w.last_status
-        WHEN 410 THEN 'it answered 410: gone'
+    UPDATE webhook_endpoints AS w SET disabled_at = v_now, disabled_reason = CASE
+        WHEN h.said_gone THEN 'it answered 410: gone'
         ELSE format('every delivery has failed since %s', to_char(w.failing_since AT TIME ZONE 'UTC',
             'YYYY-MM-DD HH24:MI UTC')) END
-    WHERE w.id IN (SELECT t.endpoint_id FROM delivery_attempts(p_results) AS t) AND w.disabled_at IS NULL
-        AND w.failures > 0
-        AND (w.last_status = 410 OR w.failing_since < v_now - make_interval(hours => p_disable_hours));
+    -- Streams are sent side by side: a 410 counts whatever was answered to the others.
+    FROM (
+        SELECT t.endpoint_id, coalesce(bool_or(t.status = 410), false) AS said_gone
+        FROM delivery_attempts(p_results) AS t GROUP BY t.endpoint_id) AS h
+    WHERE w.id = h.endpoint_id AND w.disabled_at IS NULL
+        AND (h.said_gone OR w.failing_since < v_now - make_interval(hours => p_disable_hours));
 END
 $$;
 

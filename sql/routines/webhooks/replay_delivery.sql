@@ -18,8 +18,9 @@ BEGIN
     IF v_endpoint_id IS NULL OR v_event.id IS NULL THEN
         RETURN false;
     END IF;
+    PERFORM api.settle_letter(p_letter_id, 'replayed');
     PERFORM deliver_again(v_endpoint_id, ARRAY[v_event]);
-    RETURN api.settle_letter(p_letter_id, 'replayed');
+    RETURN true;
 END
 $$;
 
