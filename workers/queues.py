@@ -78,7 +78,7 @@ def lists_of(queue: str) -> list[str]:
 
 def report(client: Any, worker: str, facts: dict[str, Any]) -> set[str]:
     """Notes that a worker lives, and gives the queues that are paused."""
-    return {name.decode() for name in client.eval(REPORT, 2, WORKERS, PAUSED, worker, json.dumps(facts))}
+    return {_text(name) for name in client.eval(REPORT, 2, WORKERS, PAUSED, worker, json.dumps(facts))}
 
 
 def sign_off(client: Any, worker: str) -> None:
@@ -87,22 +87,44 @@ def sign_off(client: Any, worker: str) -> None:
 
 
 def workers(client: Any) -> list[dict[str, Any]]:
-    """The workers that have reported lately: name, seconds since then, and what they said; forgets the long silent."""
+    """The workers that have reported lately: name, seconds since then, and what they said.
+
+    Forgets the long silent, and what is no report; a worker that lives reports again.
+    """
     now = client.time()[0]
     found = []
     for name, value in client.hgetall(WORKERS).items():
-        seconds, _, facts = value.decode().partition(" ")
-        silent = max(0, now - int(seconds))
-        if silent > FORGOTTEN_SECONDS:
+        said = _read_report(value)
+        silent = max(0, now - said.pop("at")) if said else 0
+        if not said or silent > FORGOTTEN_SECONDS:
             client.hdel(WORKERS, name)
         else:
-            found.append({"worker": name.decode(), "silent_seconds": silent, **json.loads(facts)})
+            found.append({"worker": _text(name), "silent_seconds": silent, **said})
     return sorted(found, key=lambda worker: str(worker["worker"]))
+
+
+def _read_report(value: bytes) -> dict[str, Any]:
+    """What a report says, with `at`, when; empty where it is none."""
+    try:
+        at, _, text = value.decode().partition(" ")
+        facts = json.loads(text)
+        return {
+            "at": int(at),
+            "queues": [str(queue) for queue in facts["queues"]],
+            "processes": int(facts.get("processes", 1)),
+            "waits_for_database": bool(facts.get("waits_for_database", False)),
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return {}
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")
 
 
 def paused(client: Any) -> set[str]:
     """The queues that are paused."""
-    return {name.decode() for name in client.smembers(PAUSED)}
+    return {_text(name) for name in client.smembers(PAUSED)}
 
 
 def look(client: Any, names: tuple[str, ...], living: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

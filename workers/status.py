@@ -20,11 +20,13 @@ from beat_schedule import BEAT_SCHEDULE
 from workers import queues
 from workers.cache import stats
 from workers.database import connect
+from workers.driver_words import in_one_line
 from workers.problems import is_overdue, problems_of
 from workers.processes import GENERAL_QUEUES
 from workers.settings import Settings
 
 QUEUES = ("orders", *GENERAL_QUEUES)
+READER = "a login that is a member of ordermill_reader"
 SERVER_SECONDS = 5  # for each server to answer
 CADENCES = {
     entry["task"]: entry["kwargs"]["cadence"]
@@ -176,4 +178,5 @@ def _noted(state: dict[str, Any], part: str) -> Iterator[None]:
         yield
     except (psycopg.Error, redis.RedisError, OperationalError, OSError) as error:
         words = str(error).strip().splitlines()
-        state["errors"].append(f"{part}: {words[0] if words else type(error).__name__}")
+        line = in_one_line(error, READER) or (words[0] if words else type(error).__name__)
+        state["errors"].append(f"{part}: {line}")

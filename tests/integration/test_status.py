@@ -19,8 +19,9 @@ from tests.shop import Shop, order
 from tests.workers_fixtures import clean_environment
 from workers import queues
 from workers.child import wait_until
+from workers.database import connect
 from workers.problems import problems_of
-from workers.status import CADENCES, QUEUES, collect
+from workers.status import CADENCES, QUEUES, collect, of_database
 
 STATUS = [sys.executable, "-m", "workers.cli", "status"]
 NOBODY = "127.0.0.1:1"
@@ -116,6 +117,63 @@ def test_a_silent_server_is_a_problem_and_the_others_are_still_shown(
     assert names(found) == [("silent", "redis")]
     assert found["database"]
     assert found["queues"]["orders"]["waiting"] == 0
+
+
+def test_a_database_that_is_not_migrated_or_not_to_be_read_says_what_to_do(
+    database_url: str, empty_database_url: str
+) -> None:
+    [unmigrated] = of_database(empty_database_url, 5)["errors"]
+    [refused] = of_database(f"{database_url}?options=-crole%3Dordermill_app", 5)["errors"]
+
+    assert unmigrated.startswith("database: the database is not migrated (")
+    assert unmigrated.endswith("): run `ordermill migrate`")
+    assert refused.startswith("database: permission denied for ")
+    assert refused.endswith(": set DATABASE_URL to a login that is a member of ordermill_reader")
+
+
+def test_verify_gives_up_on_a_frozen_database_unless_its_url_has_more_patience() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        url = f"postgresql://u@127.0.0.1:{frozen.getsockname()[1]}/x"
+        env = clean_environment() | {"DATABASE_URL": url}
+        done = subprocess.run(
+            [*STATUS[:-1], "verify"], env=env, capture_output=True, text=True, check=False, timeout=40
+        )
+        started = time.monotonic()
+        with pytest.raises(psycopg.errors.ConnectionTimeout):
+            connect(f"{url}?connect_timeout=2")
+        assert time.monotonic() - started < 4
+
+    assert (done.returncode, done.stderr) == (
+        2,
+        "ordermill: PostgreSQL: connection timeout expired: check DATABASE_URL\n",
+    )
+
+
+def test_what_is_no_report_of_a_worker_hides_nothing_and_is_forgotten(ask: Ask, broker: Any) -> None:
+    now = broker.time()[0]
+    bad = ["", "no time", f"{now} no JSON", f"{now} 7", f"{now} []", f'{now} {{"queues": 7}}', f"{now} " + "[" * 99_999]
+    for number, value in enumerate(
+        [*bad, b"\xff", f'{now} {{"processes": 2}}', f'{now} {{"queues": [], "processes": []}}']
+    ):
+        broker.hset(queues.WORKERS, f"bad{number}", value)
+    broker.hset(queues.WORKERS, b"\xff@there", f'{now} {{"queues": ["views"]}}')
+
+    state = ask()
+
+    assert names(state) == []
+    assert [(each["worker"], each["processes"], each["waits_for_database"]) for each in state["workers"]] == [
+        ("\\xff@there", 1, False)
+    ]
+    assert broker.hlen(queues.WORKERS) == 1
+
+
+def test_a_worker_that_was_silent_for_a_day_is_forgotten(broker: Any) -> None:
+    ago = broker.time()[0] - queues.FORGOTTEN_SECONDS
+    for name, at in (("lately", ago + 60), ("long", ago - 1)):
+        broker.hset(queues.WORKERS, name, f'{at} {{"queues": []}}')
+
+    assert [each["worker"] for each in queues.workers(broker)] == ["lately"]
+    assert broker.hkeys(queues.WORKERS) == [b"lately"]
 
 
 def test_what_waits_with_no_consumer_is_a_problem_unless_its_queue_is_paused(ask: Ask, broker: Any) -> None:
