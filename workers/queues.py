@@ -5,9 +5,10 @@ paused queue is a member of a set that each worker reads with its report, so tha
 """
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
-from workers.undecodable import record, undecodable_key
+from workers.undecodable import UnreadableError, read, record, undecodable_key
 
 STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # kombu keeps a list for each of its four priority steps
 WORKERS, PAUSED, MARKS = "ordermill.workers", "ordermill.paused", "ordermill.marks"
@@ -54,14 +55,18 @@ return found"""
 # One by one, and only what still is where it was: a worker may take messages meanwhile.
 SET_ASIDE = """
 redis.call('LLEN', KEYS[2])
-local moved = 0
+local moved, dropped = 0, 0
 for i = 1, #ARGV, 2 do
     if redis.call('LREM', KEYS[1], -1, ARGV[i]) == 1 then
-        redis.call('LPUSH', KEYS[2], ARGV[i + 1])
-        moved = moved + 1
+        if ARGV[i + 1] == '' then
+            dropped = dropped + 1
+        else
+            redis.call('LPUSH', KEYS[2], ARGV[i + 1])
+            moved = moved + 1
+        end
     end
 end
-return moved"""
+return {moved, dropped}"""
 DROP = """
 local count = 0
 for i = 1, #KEYS do
@@ -162,17 +167,31 @@ def resume(client: Any, queue: str) -> bool:
     return bool(client.srem(PAUSED, queue))
 
 
-def set_aside(client: Any, queue: str) -> int:
-    """Takes what waits now out of its queue, to become dead letters, and gives how many; none is lost on the way."""
-    moved = 0
+def set_aside(client: Any, queue: str) -> tuple[int, int]:
+    """Takes what waits now out of its queue, to become dead letters; none is lost on the way.
+
+    Gives how many, and how many it dropped instead: what has expired, as beat's ticks do, no worker would run either.
+    """
+    moved = dropped = 0
     for key in lists_of(queue):
         for _ in range(-(-client.llen(key) // TOGETHER)):
             items = client.lrange(key, -TOGETHER, -1)
             if not items:
                 break
-            pairs = [part for item in reversed(items) for part in (item, record(queue, item, PURGED, _REASON))]
-            moved += client.eval(SET_ASIDE, 2, key, undecodable_key(queue), *pairs)
-    return moved
+            kept = ("" if _expired(item) else record(queue, item, PURGED, _REASON) for item in reversed(items))
+            pairs = [part for pair in zip(reversed(items), kept, strict=True) for part in pair]
+            counts = client.eval(SET_ASIDE, 2, key, undecodable_key(queue), *pairs)
+            moved, dropped = moved + counts[0], dropped + counts[1]
+    return moved, dropped
+
+
+def _expired(item: bytes) -> bool:
+    """Whether a message is not to be run any more, as Celery has it."""
+    try:
+        until = datetime.fromisoformat(read(item)["headers"]["expires"])
+    except (UnreadableError, KeyError, TypeError, ValueError):
+        return False
+    return (until if until.tzinfo else until.replace(tzinfo=UTC)) < datetime.now(UTC)
 
 
 def drop(client: Any, queue: str) -> int:

@@ -8,6 +8,7 @@ import time
 import urllib.error
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,6 +21,7 @@ from tests.workers_fixtures import clean_environment
 from workers import queues
 from workers.child import wait_until
 from workers.database import connect
+from workers.metrics import form_of
 from workers.problems import problems_of
 from workers.status import CADENCES, QUEUES, collect, of_database
 
@@ -324,6 +326,40 @@ def test_a_scrape_while_servers_are_away_or_frozen_is_quick_and_says_so(redis_ur
     assert seen.value("ordermill_cache_up") == 1  # in the Redis of results
     assert code == 503
     assert [each["subject"] for each in health["problems"]] == ["database", "broker"]
+
+
+def test_a_connection_of_another_name_than_ours_has_no_label_of_its_own(
+    database_url: str, redis_url: str, broker_url: str
+) -> None:
+    with (
+        connect(database_url, application_name="one of a million"),
+        connect(database_url, application_name="another"),
+        exporting(database_url, redis_url, broker_url) as scrape,
+    ):
+        seen = samples(scrape.text())
+
+    labels = {sample.labels["application"] for sample in seen.all if sample.name == "ordermill_connections"}
+    assert labels == {"ordermill status", "other"}
+    assert seen.value("ordermill_connections", application="other") >= 2
+
+
+def test_a_folder_of_counts_that_cannot_all_be_read_is_shown_and_costs_nothing_else(
+    redis_url: str, tmp_path: Path
+) -> None:
+    place = form_of(tmp_path)
+    with exporting(f"postgresql://u@{NOBODY}/x", redis_url, redis_url, tmp_path) as scrape:
+        missing = samples(scrape.text())
+        place.mkdir()
+        assert scrape.value("ordermill_counts_up") == 1
+        (place / "slot_1.lock").mkdir()  # no user can open it
+        locked = samples(scrape.text())
+        (place / "slot_1.lock").rmdir()
+        (place / "counter_1.db").mkdir()
+        unreadable = samples(scrape.text())
+
+    for seen in (missing, locked, unreadable):
+        counts_up = [sample.value for sample in seen.all if sample.name == "ordermill_counts_up"]
+        assert (counts_up, seen.value("ordermill_up", server="redis")) == ([0], 1)
 
 
 def test_another_path_is_not_found_and_a_port_in_use_is_one_line(redis_url: str) -> None:
