@@ -33,6 +33,7 @@ CADENCES = {
     for entry in BEAT_SCHEDULE.values()
     if "cadence" in entry.get("kwargs", {})
 }
+QUEUE_OF = {entry["task"]: entry["options"]["queue"] for entry in BEAT_SCHEDULE.values()}
 
 # Only what `api` shows to any reader. Of connections a login that may not see other users' sees how many there are.
 _QUESTIONS = {
@@ -116,6 +117,7 @@ def of_database(url: str, seconds: int, *, thorough: bool = True) -> dict[str, A
             state["alerts"] = connection.execute(_ALERTS.encode()).fetchall()
         for job in state["jobs"]:
             job["cadence_seconds"] = CADENCES[job["job"]]
+            job["queue"] = QUEUE_OF[job["job"]]
             job["overdue"] = is_overdue(job, state["jobs"])
         state["connection_limit"] = _one(state["connection_limit"])
         state["database"] = connection.info.server_version  # last: it stands for a database that could be asked

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 from collections.abc import Callable
@@ -18,12 +19,13 @@ import redis
 from tests.scrape import exporting, samples
 from tests.shop import Shop, order
 from tests.workers_fixtures import clean_environment
-from workers import queues
+from workers import exporter, queues
 from workers.child import wait_until
 from workers.database import connect
 from workers.metrics import form_of
 from workers.problems import problems_of
-from workers.status import CADENCES, QUEUES, collect, of_database
+from workers.settings import Settings
+from workers.status import CADENCES, QUEUES, collect, of_database, untold
 
 STATUS = [sys.executable, "-m", "workers.cli", "status"]
 NOBODY = "127.0.0.1:1"
@@ -214,6 +216,78 @@ def test_the_oldest_message_is_at_least_as_old_as_the_newest_that_was_seen_befor
     assert broker.hlen(queues.MARKS) == 0
 
 
+AGED = """
+local marks = cmsgpack.unpack(redis.call('HGET', KEYS[1], ARGV[1]))
+for _, mark in ipairs(marks) do mark[1] = mark[1] - ARGV[2] end
+redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack(marks))
+return #marks"""
+
+
+def test_the_age_falls_short_by_a_quarter_at_most_in_a_queue_that_moves(broker: Any) -> None:
+    """Each message waits for 600 s; ten seconds pass between two looks."""
+    shown, marks = [], []
+    for number in range(240):
+        broker.lpush("views", f"message {number}")
+        if number >= 60:
+            broker.rpop("views")
+        shown.append(queues.look(broker, ("views",), [])["views"]["oldest_seconds"])
+        marks.append(broker.eval(AGED, 1, queues.MARKS, "views", 10))
+
+    assert min(shown[60:]) > 600 * 0.7
+    assert max(shown) < 600 + 60  # the test's own time passes too
+    assert max(marks) <= 10
+
+
+def test_the_age_of_a_queue_deeper_than_is_looked_through_is_that_of_what_is_taken_next(
+    broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "LAST_SEEN", 100)
+    look = lambda: queues.look(broker, ("views",), [])["views"]["oldest_seconds"]  # noqa: E731
+    broker.lpush("views", *(f"message {number}" for number in range(300)))
+    assert look() == 0
+    broker.eval(AGED, 1, queues.MARKS, "views", 60)
+    broker.lpush("views", *(f"later {number}" for number in range(300)))
+    for _ in range(90):
+        broker.rpop("views")
+
+    assert look() >= 60
+
+
+def test_a_long_message_has_an_age_too(broker: Any) -> None:
+    broker.lpush("views", "x" * 500_000)
+    queues.look(broker, ("views",), [])
+    broker.eval(AGED, 1, queues.MARKS, "views", 60)
+
+    assert queues.look(broker, ("views",), [])["views"]["oldest_seconds"] >= 60
+
+
+def test_what_waits_for_long_is_a_problem_though_it_is_consumed_unless_its_queue_is_paused(
+    ask: Ask, broker: Any
+) -> None:
+    broker.lpush("views", "a message")
+    queues.report(broker, "general@there", {"queues": ["views"], "processes": 1, "waits_for_database": False})
+    assert names(ask()) == []
+    broker.eval(AGED, 1, queues.MARKS, "views", 290)
+    assert names(ask()) == []
+    broker.eval(AGED, 1, queues.MARKS, "views", 11)
+    assert names(ask()) == [("queue_old", "views")]
+
+    queues.pause(broker, "views")
+    assert names(ask()) == []
+
+
+def test_a_job_that_is_overdue_for_its_paused_queue_says_so(ask: Ask, broker: Any, db: psycopg.Connection[Any]) -> None:
+    for job, cadence in CADENCES.items():
+        ran(db, job, 200 if job == "orders.sweep" else cadence / 2)
+    assert "paused" not in ask()["problems"][0]["detail"]
+    queues.pause(broker, "maintenance")
+
+    state = ask()
+
+    assert names(state) == [("job_overdue", "orders.sweep")]
+    assert state["problems"][0]["detail"].endswith("due each 10 s: its queue maintenance is paused")
+
+
 def test_too_few_partitions_are_a_problem(ask: Ask, db: psycopg.Connection[Any]) -> None:
     third = datetime.now(UTC).replace(day=1) + timedelta(days=31 * 3)
     db.execute(f"DROP TABLE shop.stock_movements_{third:%Y_%m}".encode())
@@ -360,6 +434,30 @@ def test_a_folder_of_counts_that_cannot_all_be_read_is_shown_and_costs_nothing_e
     for seen in (missing, locked, unreadable):
         counts_up = [sample.value for sample in seen.all if sample.name == "ordermill_counts_up"]
         assert (counts_up, seen.value("ordermill_up", server="redis")) == ([0], 1)
+
+
+def test_a_server_that_has_not_answered_is_not_asked_a_second_time_meanwhile(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(exporter, "FRESH_SECONDS", 0.0)
+    watch = exporter.Watch(Settings(database_url=f"postgresql://u@{NOBODY}/x", redis_url=redis_url))
+    thawed, asked = threading.Event(), []
+
+    def frozen() -> dict[str, Any]:
+        asked.append(1)
+        thawed.wait(30)
+        return untold("database")
+
+    watch.parts["database"] = frozen
+    for _ in range(3):
+        assert ("silent", "database") in names(watch.state())
+    assert len(asked) == 1
+
+    thawed.set()
+    assert wait_until(lambda: ("silent", "database") not in names(watch.state()), 10)
+    watch.state()
+    assert len(asked) > 1
 
 
 def test_another_path_is_not_found_and_a_port_in_use_is_one_line(redis_url: str) -> None:
