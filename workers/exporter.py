@@ -157,13 +157,16 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"ask for /metrics or /healthz\n")
 
+    do_HEAD = do_GET  # the library's name
+
     def _answer(self, how: HTTPStatus, content_type: str, body: bytes) -> None:
         with contextlib.suppress(ConnectionError):  # it did not wait
             self.send_response(how)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
     def log_message(self, *_args: Any) -> None:
         """Not each scrape."""

@@ -1,12 +1,14 @@
 """`ordermill status` and /healthz: what they tell, and each state of affairs that is a problem."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -93,6 +95,8 @@ def test_the_tables_fit_eighty_columns_and_the_exit_code_tells_of_a_problem(
     shop: Shop, broker: Any, database_url: str, redis_url: str, broker_url: str
 ) -> None:
     broker.lpush("views\x06\x166", "a message")
+    for job, cadence in CADENCES.items():
+        ran(shop.db, job, cadence / 2)
     shown = run(database_url, redis_url, broker_url)
     probed = run(database_url, redis_url, broker_url, "--probe")
 
@@ -103,6 +107,8 @@ def test_the_tables_fit_eighty_columns_and_the_exit_code_tells_of_a_problem(
     assert probed.stdout.count("\n") == 1
     assert max(len(line) for line in shown.stdout.splitlines()[:-1]) <= 80
     assert (shown.stderr, probed.stderr) == ("", "")
+    for job in CADENCES:  # each in one line, with its time whole
+        assert re.search(rf"^│ {re.escape(job)} +│ .*\d\d-\d\d \d\d:\d\d:\d\d │", shown.stdout, re.MULTILINE), job
 
 
 # What is a problem
@@ -375,6 +381,10 @@ def test_healthz_is_503_with_the_reasons_and_200_without(
 ) -> None:
     with exporting(database_url, redis_url, broker_url) as scrape:
         assert scrape.health() == (200, {"status": "ok", "problems": []})
+        head = urllib.request.Request(f"{scrape.address}/healthz", method="HEAD")  # noqa: S310  # ours
+        with urllib.request.urlopen(head, timeout=30) as answer:  # noqa: S310
+            assert (answer.status, answer.read()) == (200, b"")
+            assert int(answer.headers["Content-Length"]) > 0
     broker.lpush("orders", "a message")
     with exporting(database_url, redis_url, broker_url) as scrape:
         code, health = scrape.health()
