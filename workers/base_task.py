@@ -27,7 +27,17 @@ def _said_already(record: logging.LogRecord) -> bool:
     return not (isinstance(reported, Reject) and reported.requeue and isinstance(reported.reason, Exception))
 
 
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Has Celery report a task that an outage ended without a traceback, which would say no more."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, OutageError):
+        record.msg, record.exc_info = "Task %(name)s[%(id)s] was not done: %(exc)s", None
+        record.args = {**record.args, "exc": str(error)} if isinstance(record.args, dict) else record.args
+    return True
+
+
 logging.getLogger("celery.app.trace").addFilter(_said_already)
+logging.getLogger("celery.app.trace").addFilter(_in_one_line)
 
 
 class CommandTask(Task):

@@ -26,6 +26,7 @@ from workers.cli_queues import queues
 from workers.cli_upkeep import upkeep
 from workers.cli_views import views
 from workers.cli_webhooks import webhooks
+from workers.driver_words import in_one_line
 from workers.errors import OrdermillError
 from workers.home_folder import located_settings
 from workers.processes import Stack
@@ -197,10 +198,8 @@ def _one_line(error: BaseException) -> str:
     match error:
         case pydantic.ValidationError():
             line = unusable(error)
-        case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName() | psycopg.errors.UndefinedFunction():
-            line = f"the database is not migrated ({first}): run `ordermill migrate`"
-        case psycopg.errors.InsufficientPrivilege():
-            line = f"{first}: set DATABASE_URL to the owner's login"
+        case psycopg.Error() if known := in_one_line(error):
+            line = known
         case psycopg.OperationalError():
             line = f"PostgreSQL: {first}: check DATABASE_URL"
         case psycopg.ProgrammingError() if "connection info" in first or '"="' in first:

@@ -63,7 +63,8 @@ def resume(queue: Queue) -> None:
             _known(queue)
             print(f"{queue} was not paused")
             return
-        print(f"{queue} is resumed; {store.depth(client, queue)} messages wait")
+        waiting = store.depth(client, queue)
+        print(f"{queue} is resumed; {_counted(waiting)} {'waits' if waiting == 1 else 'wait'}")
         _wait(client, queue, consumed=True)
 
 
@@ -84,7 +85,7 @@ def purge(
         if not waiting:
             print(f"nothing waits in {queue}")
             return
-        print(f"{waiting} messages wait in {queue}")
+        print(f"{_counted(waiting)} {'waits' if waiting == 1 else 'wait'} in {queue}")
         print(
             "They are deleted for good. Who sent a command gets no answer, and its key stays unknown."
             if drop
@@ -92,9 +93,17 @@ def purge(
         )
         _confirm(queue, yes)
         if drop:
-            print(f"{store.drop(client, queue)} messages deleted")
+            print(f"{_counted(store.drop(client, queue))} deleted")
         else:
-            print(f"{store.set_aside(client, queue)} messages set aside; the next job collects them, within 10 s")
+            moved, expired = store.set_aside(client, queue)
+            print(f"{_counted(moved)} set aside; the next job collects them, within 10 s")
+            if expired:
+                print(f"{_counted(expired)} had expired: dropped, for no worker would run them")
+
+
+def _counted(messages: int) -> str:
+    """So many messages, in words."""
+    return f"{messages} message" if messages == 1 else f"{messages} messages"
 
 
 def _confirm(queue: str, yes: bool) -> None:

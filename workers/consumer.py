@@ -32,6 +32,7 @@ class Consumer(CelerysConsumer):
     """Chosen by `worker_consumer`."""
 
     paused = False
+    signed_off = False
     held: frozenset[str] = frozenset()  # queues that an operator has paused and this worker gave up for it
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
@@ -100,6 +101,7 @@ class Consumer(CelerysConsumer):
 
     def stop(self) -> None:
         """Celery's end of a worker, which is told to those who watch."""
+        self.signed_off = True  # the timer goes on while what is in hand is finished
         with contextlib.suppress(OSError, RedisError, AttributeError), self._redis() as client:
             queues.sign_off(client, self.hostname)
         super().stop()
@@ -126,7 +128,7 @@ class Consumer(CelerysConsumer):
     def _report_again(self) -> None:
         # Celery itself notices that the connection is lost, and connects anew.
         with contextlib.suppress(OSError, RedisError):
-            if self.task_consumer:
+            if self.task_consumer and not self.signed_off:
                 self._report()
 
     def _obey(self, paused: set[str]) -> bool:

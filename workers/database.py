@@ -37,6 +37,7 @@ __all__ = [
 
 # A peer that is frozen or cut off is noticed within some 15 s, by either side; a statement still has its own timeout.
 CLIENT_SIDE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 15_000}
+CONNECTING: dict[str, Any] = {"connect_timeout": 5, **CLIENT_SIDE}
 # The server forgets a worker's locks in the same time. On a Unix socket these do nothing.
 SERVER_SIDE = {
     "tcp_keepalives_idle": "5",
@@ -58,9 +59,14 @@ def sqlalchemy_url(url: str) -> str:
 
 
 def connect(url: str, **options: Any) -> psycopg.Connection[Any]:
-    """A plain psycopg connection, in autocommit, for scripts and maintenance by the owner."""
-    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    return psycopg.connect(plain, autocommit=True, **options)
+    """A plain psycopg connection, in autocommit, for scripts and maintenance by the owner.
+
+    It is made within five seconds or not at all; the URL and the options may say otherwise.
+    """
+    parsed = make_url(url)
+    patience = {name: value for name, value in CONNECTING.items() if name not in parsed.query}
+    plain = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, autocommit=True, **patience | options)
 
 
 def build_engine(settings: Settings) -> Engine:
@@ -71,7 +77,7 @@ def build_engine(settings: Settings) -> Engine:
         pool_size=2,
         max_overflow=2,
         pool_recycle=1800,
-        connect_args={"connect_timeout": 5, "application_name": "ordermill", **CLIENT_SIDE},
+        connect_args={"application_name": "ordermill", **CONNECTING},
     )
 
     @event.listens_for(made, "connect")

@@ -28,7 +28,7 @@ from workers.child import termination_raised
 from workers.errors import SetupError
 from workers.metrics import Slots, form_of
 from workers.settings import Settings
-from workers.state_metrics import families
+from workers.state_metrics import families, gauge
 
 FRESH_SECONDS = 5.0
 SERVER_SECONDS, ANSWER_SECONDS = 2, 3.0
@@ -106,19 +106,32 @@ class CountsCollector(Collector):
         self.folder = form_of(folder)
 
     def collect(self) -> Iterator[Metric]:
-        """The sums over all processes, dead ones too; of gauges over the living."""
-        for slot in Slots(self.folder).free():
-            mark_process_dead(slot, str(self.folder))  # type: ignore[no-untyped-call]
-        files = [str(path) for path in sorted(self.folder.glob("*.db")) if _readable(path)]
+        """The sums over all processes, dead ones too; of gauges over the living; and whether all could be read."""
+        all_read, files = True, []
+        try:
+            for slot in Slots(self.folder).free():
+                mark_process_dead(slot, str(self.folder))  # type: ignore[no-untyped-call]
+        except OSError:
+            all_read = False
+        try:
+            paths = sorted(path for path in self.folder.iterdir() if path.suffix == ".db")
+        except OSError:
+            all_read, paths = False, []
+        for path in paths:
+            try:
+                files += [str(path)] if _whole(path) else []
+            except OSError:
+                all_read = False
+        yield gauge("counts_up", "Whether all that workers of this host count can be read.", value=float(all_read))
         yield from MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
 
 
-def _readable(path: Path) -> bool:
+def _whole(path: Path) -> bool:
     # One that a process just makes is empty; one that a full disk cut short is not worth all the others.
     try:
         for _ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
             pass
-    except (OSError, struct.error, RuntimeError, ValueError):
+    except (struct.error, RuntimeError, ValueError):
         return False
     return True
 
@@ -144,13 +157,16 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"ask for /metrics or /healthz\n")
 
+    do_HEAD = do_GET  # the library's name
+
     def _answer(self, how: HTTPStatus, content_type: str, body: bytes) -> None:
         with contextlib.suppress(ConnectionError):  # it did not wait
             self.send_response(how)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
     def log_message(self, *_args: Any) -> None:
         """Not each scrape."""

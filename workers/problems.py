@@ -1,7 +1,8 @@
 """What of the state is a problem: the one list behind `ordermill status`, its exit code, `/healthz` and metrics.
 
 A problem is what keeps orders or what follows them from being done in time. A dead letter, an alert of low stock or a
-paused queue waits for a person, and is shown, but is none. docs/operations.md says what to do about each.
+paused queue waits for a person, and is shown, but is none; what a pause keeps from being done is one.
+docs/operations.md says what to do about each.
 """
 
 from typing import Any
@@ -81,6 +82,8 @@ def _jobs(state: dict[str, Any]) -> list[Problem]:
         last = f"last success {ago:.0f} s ago" if ago is not None else "it has never succeeded"
         error = f": {job['error']}" if job["state"] == "failed" and job["error"] else ""
         if job["overdue"]:
+            if (state["queues"] or {}).get(job["queue"], {}).get("paused"):
+                error = f": its queue {job['queue']} is paused"
             found.append(_problem("job_overdue", job["job"], f"{last}, due each {job['cadence_seconds']:.0f} s{error}"))
         elif job["state"] == "failed" and job["cadence_seconds"] >= SELDOM_SECONDS:
             found.append(_problem("job_failed", job["job"], f"its last run failed{error}"))

@@ -16,16 +16,20 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from psycopg.rows import dict_row
 
+from beat_schedule import BEAT_SCHEDULE
 from workers import queues
 from workers.cache import stats
 from workers.database import connect
+from workers.driver_words import in_one_line
 from workers.problems import problems_of
 from workers.processes import GENERAL_QUEUES
 from workers.settings import Settings
 from workers.timetable import HEALTH, asked, judged
 
 QUEUES = ("orders", *GENERAL_QUEUES)
+READER = "a login that is a member of ordermill_reader"
 SERVER_SECONDS = 5  # for each server to answer
+QUEUE_OF = {entry["task"]: entry["options"]["queue"] for entry in BEAT_SCHEDULE.values()}
 
 # Only what `api` shows to any reader. Of connections a login that may not see other users' sees how many there are.
 _QUESTIONS = {
@@ -107,7 +111,7 @@ def of_database(url: str, seconds: int, *, thorough: bool = True) -> dict[str, A
             state[name] = connection.execute(question.encode(), wanted).fetchall()
         if _one(connection.execute("SELECT to_regclass('api.alerts') IS NOT NULL AS there").fetchall())["there"]:
             state["alerts"] = connection.execute(_ALERTS.encode()).fetchall()
-        state["jobs"] = list(judged(state["jobs"]).values())
+        state["jobs"] = [job | {"queue": QUEUE_OF[job["job"]]} for job in judged(state["jobs"]).values()]
         state["connection_limit"] = _one(state["connection_limit"])
         state["database"] = connection.info.server_version  # last: it stands for a database that could be asked
     return state
@@ -169,4 +173,5 @@ def _noted(state: dict[str, Any], part: str) -> Iterator[None]:
         yield
     except (psycopg.Error, redis.RedisError, OperationalError, OSError) as error:
         words = str(error).strip().splitlines()
-        state["errors"].append(f"{part}: {words[0] if words else type(error).__name__}")
+        line = in_one_line(error, READER) or (words[0] if words else type(error).__name__)
+        state["errors"].append(f"{part}: {line}")

@@ -74,6 +74,7 @@ def _show_queues(state: dict[str, Any], console: Console) -> None:
 
 def _show_jobs(jobs: list[dict[str, Any]], console: Console) -> None:
     table = _table("Jobs", "job", "each", "last run", "state", "slots")
+    table.columns[2].no_wrap = True
     for job in jobs:
         due = "[red]overdue[/]" if job["overdue"] else "-" if job["state"] is None else "in time"
         name, state = job["job"], job["state"] or "never"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -9,7 +10,8 @@ import redis
 
 from tests.shop import Shop, order
 from tests.workers_fixtures import Mill, watched
-from workers.child import wait_until
+from workers import queues
+from workers.child import Child, wait_until
 from workers.database import connect
 from workers.drain import LOCK_CLASS
 from workers.embedded import EmbeddedPostgres
@@ -123,7 +125,11 @@ def test_while_the_database_is_away_orders_wait_and_then_are_all_decided(
     results = [mill.send("orders.place", request) for request in requests]
     many = mill.send("orders.place_many", requests)
     assert wait_until(lambda: "back to the queue" in workers[0].log.read_text(), 30)
+    mill.send("maintenance.expire_holds", queue="maintenance", kwargs={"cadence": 1.0})
+    assert wait_until(lambda: "maintenance.expire_holds" in not_done(workers[1]), 30)
     assert "Traceback" not in workers[0].log.read_text()  # one line for each message is enough
+    assert "Traceback" not in workers[1].log.read_text()  # and for each job
+    paused_and_resumed_in_an_outage(mill)
     postgres.start()
     reconnected(mill)
 
@@ -132,6 +138,31 @@ def test_while_the_database_is_away_orders_wait_and_then_are_all_decided(
     assert mill.all_decided([first, *behind_sql, *requests])
     assert sum(mill.orders_by_key([first, *behind_sql, *requests])) == 25
     assert all(child.alive() for child in workers)
+
+
+def paused_and_resumed_in_an_outage(mill: Mill) -> None:
+    """The queue `orders`, which its worker does not take back while it waits for the database."""
+
+    def told() -> Any:
+        return next((each for each in queues.workers(mill.broker) if each["waits_for_database"]), {"queues": None})
+
+    def reported_at() -> int:
+        found = mill.broker.hget(queues.WORKERS, told()["worker"])
+        assert found is not None
+        return int(found.split(b" ")[0])
+
+    assert wait_until(lambda: told()["queues"] == ["orders"], 20)
+    queues.pause(mill.broker, "orders")
+    assert wait_until(lambda: told()["queues"] == [], 20)
+    queues.resume(mill.broker, "orders")
+    resumed = int(mill.broker.time()[0])
+    assert wait_until(lambda: reported_at() > resumed + 3, 30)  # the second report since: the first was heeded
+    assert told()["queues"] == []
+
+
+def not_done(worker: Child) -> str:
+    """The lines of a worker's log about tasks that an outage ended."""
+    return "\n".join(line for line in worker.log.read_text().splitlines() if " was not done: " in line)
 
 
 def reconnected(mill: Mill) -> None:

@@ -63,7 +63,7 @@ COMMANDS = (
     ".venv/bin/ordermill archive list",
     ".venv/bin/ordermill migrate",
     'curl --fail --user "ordermill:$ORDERMILL_FLOWER_PASSWORD" http://127.0.0.1:5555/api/workers',
-    'curl --fail --user "ordermill:$ORDERMILL_FLOWER_PASSWORD" http://127.0.0.1:5555/api/tasks?limit=10',
+    "curl --fail --user \"ordermill:$ORDERMILL_FLOWER_PASSWORD\" 'http://127.0.0.1:5555/api/tasks?limit=10'",
     "make help",
 )
 RETIRING = "tests/integration/test_archives.py::test_the_command_lists_retires_checks_and_restores"

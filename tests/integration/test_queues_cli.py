@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -174,6 +175,20 @@ def test_what_is_purged_becomes_dead_letters_and_what_is_in_hand_stays(stopped: 
     assert said(stopped, "purge", "orders").strip() == "nothing waits in orders"
 
 
+def test_what_has_expired_is_dropped_and_makes_no_dead_letter(stopped: Mill) -> None:
+    task, queue = "orders.sweep", "maintenance"
+    stopped.client.send_task(task, queue=queue, expires=datetime.now(UTC) - timedelta(seconds=5))
+    kept = [stopped.client.send_task(task, queue=queue, expires=given).id for given in (None, 3_600)]
+
+    shown = said(stopped, "purge", queue, "--yes").splitlines()
+
+    assert shown[-2].startswith("2 messages set aside; ")
+    assert shown[-1] == "1 message had expired: dropped, for no worker would run them"
+    aside = [json.loads(json.loads(each)["item"]) for each in stopped.broker.lrange(undecodable_key(queue), 0, -1)]
+    assert {message["headers"]["id"] for message in aside} == set(kept)
+    assert stopped.waiting(queue) == 0
+
+
 def test_dropping_deletes_for_good_and_says_what_that_means(stopped: Mill) -> None:
     send_some(stopped)
 
@@ -195,8 +210,8 @@ def test_a_message_that_a_worker_takes_meanwhile_is_not_set_aside_too(stopped: M
                 stopped.broker.rpop("views")
             return getattr(stopped.broker, name)
 
-    moved = queues.set_aside(Hasty(), "views")
+    moved, dropped = queues.set_aside(Hasty(), "views")
 
     left = stopped.broker.llen("views")
-    assert moved + left + 3 == 250
+    assert (moved + left + 3, dropped) == (250, 0)
     assert stopped.broker.llen(undecodable_key("views")) == moved

@@ -1,13 +1,17 @@
 """`ordermill status` and /healthz: what they tell, and each state of affairs that is a problem."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,10 +21,13 @@ import redis
 from tests.scrape import exporting, samples
 from tests.shop import Shop, order
 from tests.workers_fixtures import clean_environment
-from workers import queues
+from workers import exporter, queues
 from workers.child import wait_until
+from workers.database import connect
+from workers.metrics import form_of
 from workers.problems import problems_of
-from workers.status import QUEUES, collect
+from workers.settings import Settings
+from workers.status import QUEUES, collect, of_database, untold
 from workers.timetable import CADENCES
 
 STATUS = [sys.executable, "-m", "workers.cli", "status"]
@@ -89,6 +96,8 @@ def test_the_tables_fit_eighty_columns_and_the_exit_code_tells_of_a_problem(
     shop: Shop, broker: Any, database_url: str, redis_url: str, broker_url: str
 ) -> None:
     broker.lpush("views\x06\x166", "a message")
+    for job, cadence in CADENCES.items():
+        ran(shop.db, job, cadence / 2)
     shown = run(database_url, redis_url, broker_url)
     probed = run(database_url, redis_url, broker_url, "--probe")
 
@@ -99,6 +108,8 @@ def test_the_tables_fit_eighty_columns_and_the_exit_code_tells_of_a_problem(
     assert probed.stdout.count("\n") == 1
     assert max(len(line) for line in shown.stdout.splitlines()[:-1]) <= 80
     assert (shown.stderr, probed.stderr) == ("", "")
+    for job in CADENCES:  # each in one line, with its time whole
+        assert re.search(rf"^│ {re.escape(job)} +│ .*\d\d-\d\d \d\d:\d\d:\d\d │", shown.stdout, re.MULTILINE), job
 
 
 # What is a problem
@@ -117,6 +128,63 @@ def test_a_silent_server_is_a_problem_and_the_others_are_still_shown(
     assert names(found) == [("silent", "redis")]
     assert found["database"]
     assert found["queues"]["orders"]["waiting"] == 0
+
+
+def test_a_database_that_is_not_migrated_or_not_to_be_read_says_what_to_do(
+    database_url: str, empty_database_url: str
+) -> None:
+    [unmigrated] = of_database(empty_database_url, 5)["errors"]
+    [refused] = of_database(f"{database_url}?options=-crole%3Dordermill_app", 5)["errors"]
+
+    assert unmigrated.startswith("database: the database is not migrated (")
+    assert unmigrated.endswith("): run `ordermill migrate`")
+    assert refused.startswith("database: permission denied for ")
+    assert refused.endswith(": set DATABASE_URL to a login that is a member of ordermill_reader")
+
+
+def test_verify_gives_up_on_a_frozen_database_unless_its_url_has_more_patience() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        url = f"postgresql://u@127.0.0.1:{frozen.getsockname()[1]}/x"
+        env = clean_environment() | {"DATABASE_URL": url}
+        done = subprocess.run(
+            [*STATUS[:-1], "verify"], env=env, capture_output=True, text=True, check=False, timeout=40
+        )
+        started = time.monotonic()
+        with pytest.raises(psycopg.errors.ConnectionTimeout):
+            connect(f"{url}?connect_timeout=2")
+        assert time.monotonic() - started < 4
+
+    assert (done.returncode, done.stderr) == (
+        2,
+        "ordermill: PostgreSQL: connection timeout expired: check DATABASE_URL\n",
+    )
+
+
+def test_what_is_no_report_of_a_worker_hides_nothing_and_is_forgotten(ask: Ask, broker: Any) -> None:
+    now = broker.time()[0]
+    bad = ["", "no time", f"{now} no JSON", f"{now} 7", f"{now} []", f'{now} {{"queues": 7}}', f"{now} " + "[" * 99_999]
+    for number, value in enumerate(
+        [*bad, b"\xff", f'{now} {{"processes": 2}}', f'{now} {{"queues": [], "processes": []}}']
+    ):
+        broker.hset(queues.WORKERS, f"bad{number}", value)
+    broker.hset(queues.WORKERS, b"\xff@there", f'{now} {{"queues": ["views"]}}')
+
+    state = ask()
+
+    assert names(state) == []
+    assert [(each["worker"], each["processes"], each["waits_for_database"]) for each in state["workers"]] == [
+        ("\\xff@there", 1, False)
+    ]
+    assert broker.hlen(queues.WORKERS) == 1
+
+
+def test_a_worker_that_was_silent_for_a_day_is_forgotten(broker: Any) -> None:
+    ago = broker.time()[0] - queues.FORGOTTEN_SECONDS
+    for name, at in (("lately", ago + 60), ("long", ago - 1)):
+        broker.hset(queues.WORKERS, name, f'{at} {{"queues": []}}')
+
+    assert [each["worker"] for each in queues.workers(broker)] == ["lately"]
+    assert broker.hkeys(queues.WORKERS) == [b"lately"]
 
 
 def test_what_waits_with_no_consumer_is_a_problem_unless_its_queue_is_paused(ask: Ask, broker: Any) -> None:
@@ -153,6 +221,78 @@ def test_the_oldest_message_is_at_least_as_old_as_the_newest_that_was_seen_befor
     broker.delete("views")
     assert look()["oldest_seconds"] is None
     assert broker.hlen(queues.MARKS) == 0
+
+
+AGED = """
+local marks = cmsgpack.unpack(redis.call('HGET', KEYS[1], ARGV[1]))
+for _, mark in ipairs(marks) do mark[1] = mark[1] - ARGV[2] end
+redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack(marks))
+return #marks"""
+
+
+def test_the_age_falls_short_by_a_quarter_at_most_in_a_queue_that_moves(broker: Any) -> None:
+    """Each message waits for 600 s; ten seconds pass between two looks."""
+    shown, marks = [], []
+    for number in range(240):
+        broker.lpush("views", f"message {number}")
+        if number >= 60:
+            broker.rpop("views")
+        shown.append(queues.look(broker, ("views",), [])["views"]["oldest_seconds"])
+        marks.append(broker.eval(AGED, 1, queues.MARKS, "views", 10))
+
+    assert min(shown[60:]) > 600 * 0.7
+    assert max(shown) < 600 + 60  # the test's own time passes too
+    assert max(marks) <= 10
+
+
+def test_the_age_of_a_queue_deeper_than_is_looked_through_is_that_of_what_is_taken_next(
+    broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "LAST_SEEN", 100)
+    look = lambda: queues.look(broker, ("views",), [])["views"]["oldest_seconds"]  # noqa: E731
+    broker.lpush("views", *(f"message {number}" for number in range(300)))
+    assert look() == 0
+    broker.eval(AGED, 1, queues.MARKS, "views", 60)
+    broker.lpush("views", *(f"later {number}" for number in range(300)))
+    for _ in range(90):
+        broker.rpop("views")
+
+    assert look() >= 60
+
+
+def test_a_long_message_has_an_age_too(broker: Any) -> None:
+    broker.lpush("views", "x" * 500_000)
+    queues.look(broker, ("views",), [])
+    broker.eval(AGED, 1, queues.MARKS, "views", 60)
+
+    assert queues.look(broker, ("views",), [])["views"]["oldest_seconds"] >= 60
+
+
+def test_what_waits_for_long_is_a_problem_though_it_is_consumed_unless_its_queue_is_paused(
+    ask: Ask, broker: Any
+) -> None:
+    broker.lpush("views", "a message")
+    queues.report(broker, "general@there", {"queues": ["views"], "processes": 1, "waits_for_database": False})
+    assert names(ask()) == []
+    broker.eval(AGED, 1, queues.MARKS, "views", 290)
+    assert names(ask()) == []
+    broker.eval(AGED, 1, queues.MARKS, "views", 11)
+    assert names(ask()) == [("queue_old", "views")]
+
+    queues.pause(broker, "views")
+    assert names(ask()) == []
+
+
+def test_a_job_that_is_overdue_for_its_paused_queue_says_so(ask: Ask, broker: Any, db: psycopg.Connection[Any]) -> None:
+    for job, cadence in CADENCES.items():
+        ran(db, job, 200 if job == "orders.sweep" else cadence / 2)
+    assert "paused" not in ask()["problems"][0]["detail"]
+    queues.pause(broker, "maintenance")
+
+    state = ask()
+
+    assert names(state) == [("job_overdue", "orders.sweep")]
+    assert state["problems"][0]["detail"].endswith("due each 10 s: its queue maintenance is paused")
 
 
 def test_too_few_partitions_are_a_problem(ask: Ask, db: psycopg.Connection[Any]) -> None:
@@ -242,6 +382,10 @@ def test_healthz_is_503_with_the_reasons_and_200_without(
 ) -> None:
     with exporting(database_url, redis_url, broker_url) as scrape:
         assert scrape.health() == (200, {"status": "ok", "problems": []})
+        head = urllib.request.Request(f"{scrape.address}/healthz", method="HEAD")  # noqa: S310  # ours
+        with urllib.request.urlopen(head, timeout=30) as answer:  # noqa: S310
+            assert (answer.status, answer.read()) == (200, b"")
+            assert int(answer.headers["Content-Length"]) > 0
     broker.lpush("orders", "a message")
     with exporting(database_url, redis_url, broker_url) as scrape:
         code, health = scrape.health()
@@ -267,6 +411,64 @@ def test_a_scrape_while_servers_are_away_or_frozen_is_quick_and_says_so(redis_ur
     assert seen.value("ordermill_cache_up") == 1  # in the Redis of results
     assert code == 503
     assert [each["subject"] for each in health["problems"]] == ["database", "broker"]
+
+
+def test_a_connection_of_another_name_than_ours_has_no_label_of_its_own(
+    database_url: str, redis_url: str, broker_url: str
+) -> None:
+    with (
+        connect(database_url, application_name="one of a million"),
+        connect(database_url, application_name="another"),
+        exporting(database_url, redis_url, broker_url) as scrape,
+    ):
+        seen = samples(scrape.text())
+
+    labels = {sample.labels["application"] for sample in seen.all if sample.name == "ordermill_connections"}
+    assert labels == {"ordermill status", "other"}
+    assert seen.value("ordermill_connections", application="other") >= 2
+
+
+def test_a_folder_of_counts_that_cannot_all_be_read_is_shown_and_costs_nothing_else(
+    redis_url: str, tmp_path: Path
+) -> None:
+    place = form_of(tmp_path)
+    with exporting(f"postgresql://u@{NOBODY}/x", redis_url, redis_url, tmp_path) as scrape:
+        missing = samples(scrape.text())
+        place.mkdir()
+        assert scrape.value("ordermill_counts_up") == 1
+        (place / "slot_1.lock").mkdir()  # no user can open it
+        locked = samples(scrape.text())
+        (place / "slot_1.lock").rmdir()
+        (place / "counter_1.db").mkdir()
+        unreadable = samples(scrape.text())
+
+    for seen in (missing, locked, unreadable):
+        counts_up = [sample.value for sample in seen.all if sample.name == "ordermill_counts_up"]
+        assert (counts_up, seen.value("ordermill_up", server="redis")) == ([0], 1)
+
+
+def test_a_server_that_has_not_answered_is_not_asked_a_second_time_meanwhile(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(exporter, "FRESH_SECONDS", 0.0)
+    watch = exporter.Watch(Settings(database_url=f"postgresql://u@{NOBODY}/x", redis_url=redis_url))
+    thawed, asked = threading.Event(), []
+
+    def frozen() -> dict[str, Any]:
+        asked.append(1)
+        thawed.wait(30)
+        return untold("database")
+
+    watch.parts["database"] = frozen
+    for _ in range(3):
+        assert ("silent", "database") in names(watch.state())
+    assert len(asked) == 1
+
+    thawed.set()
+    assert wait_until(lambda: ("silent", "database") not in names(watch.state()), 10)
+    watch.state()
+    assert len(asked) > 1
 
 
 def test_another_path_is_not_found_and_a_port_in_use_is_one_line(redis_url: str) -> None:
