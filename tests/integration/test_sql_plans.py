@@ -150,7 +150,7 @@ def test_each_index_has_a_query_that_uses_it(scratch: Shop) -> None:
     scratch.stock("A", "E1", 10)
     db.execute(
         """INSERT INTO shop.request_keys (key, kind, body_hash, status, answer, decided_at, received_at)
-           SELECT 'q' || n, 'order.place', '', 'rejected', '{}', now(), now() - make_interval(hours => n)
+           SELECT 'q' || n, 'order.place', '', 'rejected', '{}', now(), now() - make_interval(mins => 30 * n)
            FROM generate_series(1, 5000) AS n"""
     )
     db.execute(
