@@ -65,9 +65,7 @@ def follow(
             f"{receiver.refused} webhooks were not signed well, {receiver.out_of_order} came out of order"
         )
     progress("views")
-    app.send_task("views.refresh", ignore_result=True)
-    stale = "SELECT count(*) FROM api.view_freshness WHERE enabled AND refreshed_at IS NULL"
-    _wait(lambda: _row(connection, stale)[0] == 0, "no worker refreshes the views: see `ordermill views list`")
+    _refresh_views(connection, app)
     progress("cached reads")
     read, ratio, entries = _read_best_sellers(connection, app)
     alerts, out, still_open = _row(connection, ALERTS)
@@ -76,6 +74,20 @@ def follow(
         *(alerts, out, still_open, read, ratio, entries, views, rows, ms, _row(connection, EVENTS)[0]),
         *(receiver.verified, receiver.again),
     )
+
+
+def _refresh_views(connection: psycopg.Connection[Any], app: Celery) -> None:
+    """Has the views refreshed now: none may be stale for long meanwhile, for beat has refreshed some lately."""
+    usual = connection.execute("SELECT view, max_staleness FROM api.view_freshness").fetchall()
+    for view, _ in usual:
+        connection.execute("SELECT api.set_view_freshness(%s, p_max_staleness => '1 s')", [view])
+    try:
+        app.send_task("views.refresh", ignore_result=True)
+        stale = "SELECT count(*) FROM api.stale_views()"
+        _wait(lambda: _row(connection, stale)[0] == 0, "no worker refreshes the views: see `ordermill views list`")
+    finally:
+        for view, staleness in usual:
+            connection.execute("SELECT api.set_view_freshness(%s, p_max_staleness => %s)", [view, staleness])
 
 
 def _read_best_sellers(connection: psycopg.Connection[Any], app: Celery) -> tuple[int, float, int]:
