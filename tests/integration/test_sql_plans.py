@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.shop import Shop, order
@@ -144,6 +145,18 @@ INDEXES = {
 }
 
 
+def _happen(db: psycopg.Connection[Any]) -> None:
+    """Thousands of events, in positions and in the inbox."""
+    db.execute(
+        """INSERT INTO shop.events (position, id, stream, kind, payload, created_at)
+           SELECT n, shop.uuid7(), 'order:' || n / 3, 'order.placed', '{}', now() FROM generate_series(1, 5000) AS n"""
+    )
+    db.execute(
+        """INSERT INTO shop.events_inbox (id, stream, kind, payload)
+           SELECT shop.uuid7(), 'order:' || n, 'order.placed', '{}' FROM generate_series(1, 5000) AS n"""
+    )
+
+
 @pytest.mark.breaks_the_shop
 def test_each_index_has_a_query_that_uses_it(scratch: Shop) -> None:
     db = scratch.db
@@ -186,14 +199,7 @@ def test_each_index_has_a_query_that_uses_it(scratch: Shop) -> None:
         """INSERT INTO shop.products (code, category_id, title)
            SELECT 'P' || c.code, c.id, 'P' FROM shop.categories AS c"""
     )
-    db.execute(
-        """INSERT INTO shop.events (position, id, stream, kind, payload, created_at)
-           SELECT n, shop.uuid7(), 'order:' || n / 3, 'order.placed', '{}', now() FROM generate_series(1, 5000) AS n"""
-    )
-    db.execute(
-        """INSERT INTO shop.events_inbox (id, stream, kind, payload)
-           SELECT shop.uuid7(), 'order:' || n, 'order.placed', '{}' FROM generate_series(1, 5000) AS n"""
-    )
+    _happen(db)
     for table in ("request_keys", "order_queue", "customers", "product_variants", "stock_levels", "order_allocations",
                   "job_runs", "events", "events_inbox", "products", "categories"):  # fmt: skip
         db.execute(f"ANALYZE shop.{table}".encode())
