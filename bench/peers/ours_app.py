@@ -1,6 +1,6 @@
-"""Ordermill's side of `celery_door.py`: the application as it is, and a task that does nothing, taken in batches.
+"""Ordermill beside stock Celery: the application as it is, and a task that does nothing, taken in batches.
 
-celery -A bench.door_app worker -Q orders -P solo
+celery -A bench.peers.ours_app worker -Q orders -P solo
 """
 
 import sys

@@ -1,6 +1,6 @@
 """An event consumer as Flower is one, in a process of its own: it takes every event into Celery's State.
 
-    python -m bench.door_events BROKER_URL FILE
+    python -m bench.peers.celery_events BROKER_URL FILE
 
 It does not wake the workers (Flower does, once), and twice a second writes to FILE how many events of each type came.
 """

@@ -1,6 +1,6 @@
-"""The other side of `celery_door.py`: plain Celery on its own Redis transport, one task an order, tuned.
+"""Stock Celery as a peer: plain Celery on its own Redis transport, one task an order, tuned.
 
-    celery -A bench.stock_app worker -Q orders
+    celery -A bench.peers.celery_app worker -Q orders
 
 It checks a message as Ordermill's door does and asks the same routine, by a prepared statement on one plain connection
 a process: nothing of Ordermill's runtime is in its way.

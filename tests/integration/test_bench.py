@@ -1,0 +1,58 @@
+"""`make bench` still runs, and leaves what it promises: tiny here, so its figures mean nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.workers_fixtures import clean_environment
+
+ROOT = Path(__file__).parents[2]
+COMPONENTS = {"worker", "redis", "postgres", "producer", "total"}
+
+
+def bench(folder: Path, *rows: str) -> list[dict[str, Any]]:
+    """The rows of a quick run, after a look at what every row has."""
+    file = folder / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "--out", str(file), *rows],
+        cwd=ROOT,
+        env=clean_environment() | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(folder.iterdir()) == [file]
+    found: list[dict[str, Any]] = json.loads(file.read_text())
+    for row in found:
+        assert row["command"].startswith("python -m bench --quick")
+        assert row["versions"]["postgres_fsync"] == row["versions"]["postgres_synchronous_commit"] == "on"
+        assert f"{row['id']}: " in done.stderr
+    return found
+
+
+def test_the_celery_door_is_measured_beside_stock_celery(tmp_path: Path) -> None:
+    noop, results = bench(tmp_path, "noop_vs_celery", "results_on_vs_off")
+
+    assert (noop["id"], noop["pairs"], noop["orders"]) == ("noop_vs_celery", 1, 600)
+    assert (results["id"], results["orders"]) == ("results_on_vs_off", 400)
+    for row in (noop, results):
+        assert row["ratio"]["min"] <= row["ratio"]["median"] <= row["ratio"]["max"]
+        assert row["cpu_ratio"] > 0
+        assert row["ours"] > 0
+        assert row["peer"] > 0
+        for side in row["sides"].values():
+            assert set(side["cpu_ms"]) == COMPONENTS
+            assert set(side["rate"]) == {"median", "min", "max"}
+    assert results["sides"]["ours"]["cpu_ms"]["postgres"] > 0
+
+
+def test_a_workers_memory_is_measured(tmp_path: Path) -> None:
+    (row,) = bench(tmp_path, "worker_rss_mb")
+
+    assert row["id"] == "worker_rss_mb"
+    assert row["points"][-1][0] == 5_000
+    assert 10 < row["ours"] < 500
