@@ -5,14 +5,17 @@ SHELL := /bin/sh
 
 PYTHON ?= python3
 ORDERS ?=
+ROWS ?=
+QUICK ?=
 PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 REQUIRED := $(VENV)/.required
 INSTALLED := $(VENV)/.installed
+PEERS := $(VENV)/.peers
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo up test check docs lock clean
+.PHONY: help demo up test check bench docs lock clean
 
 help: ## List these commands
 	@echo "Ordermill: the order engine behind a shop. Commands:"
@@ -38,12 +41,18 @@ check: $(INSTALLED) ## Check layout, types, imports, migrations and SQL format
 	run sqlfluff lint sql; \
 	if [ -n "$$failed" ]; then echo "--- failed:$$failed" >&2; exit 1; fi
 
+bench: $(PEERS) ## Measure beside peers (QUICK=1: all rows, tiny; ROWS="place_vs_celery cache_hit": some)
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ROWS)
+	@$(if $(QUICK),true,$(BIN)/python -m bench.report)
+
 docs: $(INSTALLED) ## Write the generated documents anew
 	@$(BIN)/python docs/generate.py
 
 lock: ## Choose the versions in requirements.lock anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
-		--all-extras pyproject.toml -o requirements.lock
+		$(foreach extra,archive traces demo dev,--extra $(extra)) pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
+		--extra bench --constraint requirements.lock pyproject.toml -o bench/requirements.lock
 
 clean: ## Remove .ordermill, caches and .venv
 	@if [ -x $(BIN)/python ] && [ -d .ordermill ]; then \
@@ -54,6 +63,11 @@ clean: ## Remove .ordermill, caches and .venv
 $(INSTALLED): pyproject.toml $(REQUIRED)
 	@$(BIN)/python -m pip install $(QUIET) --no-deps --no-build-isolation -e .
 	@touch $(INSTALLED)
+
+$(PEERS): bench/requirements.lock $(INSTALLED)
+	@echo "Installing the peers into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r bench/requirements.lock
+	@touch $(PEERS)
 
 $(REQUIRED): requirements.lock
 	@set -e; \

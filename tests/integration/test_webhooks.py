@@ -102,7 +102,7 @@ def test_two_deliverers_and_a_receiver_that_fails_at_times_keep_each_stream_in_o
             # A second beside the first, as where the first is too slow.
             patch.setattr("workers.webhooks.LATE_SECONDS", 0)
             both = at_once(2, lambda _number: deliver(get_settings(), 0.3))
-        # What is left is not kept for the next round: where all that is due fails, the whole endpoint rests for seconds.
+        # Nothing is left for the next round: where all that is due fails, the whole endpoint rests for seconds.
         until(shop, lambda: waiting(shop) == 0)
     assert None not in both, "there was but one deliverer"
 
