@@ -9,6 +9,7 @@ import pytest
 
 from tasks import orders
 from tests.shop import Outcome, Shop, fingerprint, new_key, order, typed
+from workers.errors import FaultError
 from workers.settings import get_settings
 from workers.sold_out import MOST, SoldOut
 
@@ -362,6 +363,17 @@ def test_a_key_in_flight_elsewhere_may_be_refused_here_and_has_one_answer_from_i
 
     assert placed["status"] == "placed"
     assert knowing.place(request) == [placed] == [other.outcome(request["key"])]
+
+
+def test_where_keys_cannot_be_looked_up_nothing_is_refused_or_decided(knowing: Door, shop: Shop) -> None:
+    request = order(None, ("A", 1))
+    shop.db.execute("REVOKE EXECUTE ON FUNCTION api.used_keys(text[]) FROM ordermill_worker")
+    before = fingerprint(shop.db)
+
+    with pytest.raises(FaultError):
+        knowing.place(order(None, ("B", 1)), request)
+
+    assert fingerprint(shop.db) == before
 
 
 def test_what_is_delivered_again_is_never_refused(knowing: Door, shop: Shop) -> None:
