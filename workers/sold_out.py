@@ -49,9 +49,12 @@ class SoldOut:
                 return refused
             self.look(patience)
         places = [place for place, each in enumerate(requests) if self.has_gone(each)]
-        if places:
-            # After the look, so that an order placed meanwhile under its key is seen.
-            used = set(call("api.used_keys", [requests[place]["key"] for place in places], patience=patience))
+        if not places:
+            return refused
+        # After the look, so that an order placed meanwhile under its key is seen.
+        used = set(call("api.used_keys", [requests[place]["key"] for place in places], patience=patience))
+        # Asked last: PostgreSQL may have taken its time.
+        if self.clock() - self.looked <= TRUSTED_SECONDS:
             for place in places:
                 if requests[place]["key"] not in used:
                     refused[place] = self.refusal(requests[place])

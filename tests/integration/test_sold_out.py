@@ -19,8 +19,11 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 100.0
+        self.step = 0.0
 
     def __call__(self) -> float:
+        """The time; each look at it takes a step."""
+        self.now += self.step
         return self.now
 
 
@@ -266,6 +269,16 @@ def test_a_hold_that_ends_gives_its_unit_to_the_next(door: Door, shop: Shop, end
     door.clock.now += 1.001
 
     assert door.status(request) == "placed"
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.9, "refused"), (1.1, "rejected")])
+def test_a_look_that_takes_longer_than_it_is_believed_refuses_nobody(
+    knowing: Door, seconds: float, status: str
+) -> None:
+    knowing.clock.now += 5
+    knowing.clock.step = seconds
+
+    assert knowing.status(order(None, ("A", 1))) == status
 
 
 def test_stock_is_looked_at_once_a_second_and_only_for_what_was_short(knowing: Door) -> None:
