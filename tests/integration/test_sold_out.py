@@ -245,7 +245,7 @@ def test_a_sku_that_comes_back_is_sold_a_second_later_at_the_latest(
     request = order(None, ("A", 1))
     comes_back(shop)
 
-    knowing.clock.now += 1.0  # the look was at this second's beginning
+    knowing.clock.now += 0.5  # the last look was at this second's beginning; the next is due
     assert knowing.status(request) == "refused"
     knowing.clock.now += 0.001
     assert knowing.status(request) == "placed"
@@ -281,17 +281,26 @@ def test_a_look_that_takes_longer_than_it_is_believed_refuses_nobody(
     assert knowing.status(order(None, ("A", 1))) == status
 
 
-def test_stock_is_looked_at_once_a_second_and_only_for_what_was_short(knowing: Door) -> None:
+def test_a_look_that_is_believed_until_the_keys_were_read_too_late_refuses_nobody(knowing: Door) -> None:
+    """The look is half a second old, so there is no other; then the keys take as long again, and more."""
+    knowing.clock.step = 0.49
+    assert knowing.status(order(None, ("A", 1))) == "refused"
+    knowing.clock.now, knowing.clock.step = knowing.known.looked - 0.2, 0.65
+
+    assert knowing.status(order(None, ("A", 1))) == "rejected"
+
+
+def test_stock_is_looked_at_twice_a_second_at_most_and_only_for_what_was_short(knowing: Door) -> None:
     looked = knowing.known.looked
 
     knowing.clock.now += 5
     knowing.place(*(order(None, ("B", 1)) for _ in range(3)))
     assert knowing.known.looked == looked
 
-    for _ in range(4):
+    for _ in range(5):
         assert knowing.status(order(None, ("A", 1))) == "refused"
         assert knowing.known.looked == looked + 5
-        knowing.clock.now += 0.25
+        knowing.clock.now += 0.125
 
 
 def test_what_a_process_knows_is_bounded_and_the_newest(knowing: Door) -> None:
