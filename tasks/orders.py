@@ -17,6 +17,7 @@ from workers.drain import drain as drain_pools
 from workers.errors import BusinessError, OutageError, PermanentError
 from workers.jobs import repeat, run_job
 from workers.settings import get_settings
+from workers.sold_out import known
 
 Outcome = dict[str, Any]
 
@@ -41,9 +42,8 @@ class PlaceTask(BatchTask):
 
 @app.task(name="orders.place", base=PlaceTask, bind=True)
 def place(self: PlaceTask, *args: Any, **kwargs: Any) -> Outcome:
-    """Places one order: takes an OrderRequest, gives its outcome: placed, rejected or dead."""
-    request = read_order(payload_of(args, kwargs), self.request.id)
-    return request if "status" in request else place_one(request)
+    """Places one order: takes an OrderRequest, gives its outcome: placed, rejected, refused or dead."""
+    return place_all([read_order(payload_of(args, kwargs), self.request.id)], again=comes_again(self))[0]
 
 
 class PlaceManyTask(CommandTask):
@@ -85,7 +85,7 @@ def place_many(self: CommandTask, *args: Any, **kwargs: Any) -> list[Outcome]:
         asked = (self.request.id, "orders.place_many", as_text(payload), code, "orders", reason)
         return [call_one("api.refuse_command", *asked)]
     requests = [read_order(each, f"{self.request.id}:{place}") for place, each in enumerate(payload)]
-    return place_all(requests)
+    return place_all(requests, again=comes_again(self))
 
 
 @app.task(name="orders.cancel", base=CommandTask, bind=True)
@@ -148,6 +148,11 @@ def not_a_list(payload: Any) -> bool:
     return not isinstance(payload, list) or len(payload) > get_settings().place_many_limit
 
 
+def comes_again(task: CommandTask) -> bool:
+    """Whether the message of this call was delivered before, to a worker that died or lost its connection."""
+    return bool((task.request.delivery_info or {}).get("redelivered"))
+
+
 def patience() -> float:
     """Seconds that this door tries again in place."""
     return get_settings().orders_patience
@@ -164,11 +169,22 @@ def read_order(payload: Any, task_id: str) -> Outcome:
         return request
 
 
-def place_all(requests: list[Outcome]) -> list[Outcome]:
-    """The outcomes of what `read_order` gave, in order: so many in one transaction as are fastest."""
+def place_all(requests: list[Outcome], again: bool = False) -> list[Outcome]:
+    """The outcomes of what `read_order` gave, in order: so many in one transaction as are fastest.
+
+    With ORDERMILL_REFUSE_SOLD_OUT what needs a sku that is sold out is refused; not where the message comes `again`:
+    what its last attempt began may be about to commit.
+    """
     good = [request for request in requests if "status" not in request]
+    refusing = get_settings().refuse_sold_out
+    refused = known.refuse(good, patience()) if refusing and not again else [None] * len(good)
+    wanted = [request for request, outcome in zip(good, refused, strict=True) if outcome is None]
     size = get_settings().place_batch
-    outcomes = iter([outcome for at in range(0, len(good), size) for outcome in place_batch(good[at : at + size])])
+    decided = [outcome for at in range(0, len(wanted), size) for outcome in place_batch(wanted[at : at + size])]
+    if refusing:
+        known.note(wanted, decided)
+    placed = iter(decided)
+    outcomes = iter([outcome or next(placed) for outcome in refused])
     return [request if "status" in request else next(outcomes) for request in requests]
 
 

@@ -151,6 +151,7 @@ class Stack:
             "ORDERMILL_HOME": str(self.home),
             "ORDERMILL_METRICS_DIR": str(self.counts),
             "ORDERMILL_WEBHOOKS_ALLOW": self.settings.webhooks_allow,
+            "ORDERMILL_REFUSE_SOLD_OUT": str(self.settings.refuse_sold_out),
         }
         self._saved_environment = {name: os.environ.get(name) for name in values}
         os.environ.update(values)

@@ -78,6 +78,11 @@ class Settings(BaseSettings):
     place_batch: int = Field(
         50, ge=1, le=500, description="Orders the drain places in one transaction (10 to 50 were fastest on 2 cores)."
     )
+    refuse_sold_out: bool = Field(
+        False,
+        description="`on`: an `orders` worker refuses an order for a sold-out sku before it is accepted: nothing is "
+        "stored, and its key stays unused. Its applications must know the status `refused`.",
+    )
     place_many_limit: int = Field(500, ge=1, le=5_000, description="The most orders one `orders.place_many` may carry.")
     drain_seconds: float = Field(
         10.0,

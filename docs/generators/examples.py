@@ -18,11 +18,12 @@ OUTCOME: dict[str, Any] = {
             "description": "The request's key; null when it had none that can be stored",
         },
         "status": {
-            "enum": ["accepted", "placed", "held", "done", "rejected", "dead"],
+            "enum": ["accepted", "placed", "held", "done", "rejected", "refused", "dead"],
             "description": (
                 "accepted: waits to be decided, behind the SQL door, or alone if its list ended its workers; ask for "
                 "it by its key. placed, held, done: it took effect. "
-                "rejected: it did not, see code. dead: it cannot be done, see api.dead_letters"
+                "rejected: it did not, see code. refused: it was not accepted, its key is unused; only where workers "
+                "refuse what is sold out. dead: it cannot be done, see api.dead_letters"
             ),
         },
         "order_id": {"type": ["string", "null"], "format": "uuid"},
@@ -58,7 +59,7 @@ def _order(key: str, sku: str, quantity: int) -> dict[str, Any]:
 
 _DONE = ("done", "rejected")
 _READ = ("read", "rejected")
-_DECIDED = ("placed", "rejected", "dead")
+_DECIDED = ("placed", "rejected", "refused", "dead")
 
 EXAMPLES: dict[str, Example] = {
     "orders.place": Example(

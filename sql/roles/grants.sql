@@ -86,3 +86,6 @@ TO ordermill_worker;
 GRANT EXECUTE ON FUNCTION api.read_products(text[]), api.read_availability(text[]), api.read_categories(text[])
 TO ordermill_app, ordermill_worker, ordermill_reader;
 GRANT EXECUTE ON FUNCTION api.ordered_skus(uuid[]), api.best_sellers(interval, integer) TO ordermill_worker;
+-- Refusing what is sold out. An application may ask before it submits.
+GRANT EXECUTE ON FUNCTION api.sold_out(text[], text[]) TO ordermill_app, ordermill_worker;
+GRANT EXECUTE ON FUNCTION api.used_keys(text[]) TO ordermill_worker;

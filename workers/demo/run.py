@@ -72,7 +72,8 @@ def run_demo(orders: int = 20_000, home: Path | None = None) -> int:
         console.print("The number of orders must be 1 or more, as in: make demo ORDERS=2000")
         return 1
     settings = get_settings()
-    settings = settings.model_copy(update={"home": (home or settings.home).absolute()})
+    # The demo waits for what is stored under each key.
+    settings = settings.model_copy(update={"home": (home or settings.home).absolute(), "refuse_sold_out": False})
     result = Result(Tally(orders))
     start = time.monotonic()
     try:
