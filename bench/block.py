@@ -122,6 +122,11 @@ class Block:
             time.sleep(min(0.5, max(0.01, 0.5 * (self.sent - done) / rate)))
         return time.monotonic()
 
+    @staticmethod
+    def now() -> float:
+        """The moment, as `wait` gives it."""
+        return time.monotonic()
+
     def warm_up(self, orders: list[dict[str, Any]]) -> None:
         """Has these done before anything is measured."""
         self._hand_over(orders)

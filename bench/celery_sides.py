@@ -33,6 +33,7 @@ class CelerySide(Side):
     batch_publish: bool = True
     ignore_result: bool = False
     many: int = 1  # orders a message
+    env: tuple[tuple[str, str], ...] = ()  # further settings of the workers
 
     @property
     def setting(self) -> str:
@@ -66,6 +67,7 @@ class CelerySide(Side):
             options.append(f"--prefetch-multiplier={max(1, self.prefetch // concurrency)}")
         transport = "batch" if self.app == OURS_APP else "stock"
         env = {"ORDERMILL_ORDERS_TRANSPORT": transport, "ORDERMILL_ORDERS_PREFETCH": str(self.prefetch)}
+        env |= dict(self.env)
         block.child("worker", name, node, "celery", "-A", self.app, "worker", *options, env=env)
 
     def submit(self, block: Block, orders: list[dict[str, Any]]) -> None:
