@@ -15,7 +15,7 @@ from celery.bin.worker import worker
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs a worker with the options of `celery worker`, and with -A, -C, -q and --workdir of `celery`; never returns."""
+    """Runs a worker with the options of `celery worker`, and -A, -C, -q and --workdir of `celery`; never returns."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-A", "--app", default="workers.app")
     parser.add_argument("-C", "--no-color", action="store_true", default="NO_COLOR" in os.environ)
