@@ -52,6 +52,7 @@ class Near:
         """Has each next read ask Redis."""
         self._generation = None
         self._kept, self._bytes = {}, 0
+        self._seen = set()
 
     def _see(self, keys: Iterable[str]) -> None:
         if self._answered - self._seen_since > SEEN_SECONDS or len(self._seen) > MOST_SEEN:

@@ -166,10 +166,11 @@ def test_what_a_process_keeps_is_bounded(hot: Cache, monkeypatch: pytest.MonkeyP
     assert hot.store
     near = hot.store._current.near
     for _ in range(3):
-        near.forget()
+        near._answered -= 61  # so that it is asked again
         available(hot)
         assert near._bytes == sum(map(len, near._kept.values())) > 0
     monkeypatch.setattr(workers.cache_near, "MOST_BYTES", near._bytes - 1)
     near.forget()
-    available(hot)
-    assert (near._bytes, near._kept) == (0, {})
+    for _ in range(3):
+        available(hot)
+        assert (near._bytes, near._kept) == (0, {})
