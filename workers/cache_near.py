@@ -13,7 +13,8 @@ import redis
 # A link that died without a word tells nothing. Chosen, not measured: less than an event needs to delete a value.
 UNASKED_SECONDS = 0.02
 MOST_BYTES = 4 * 2**20  # in one thread; above it all is dropped, and what is read most is soon there again
-# Only what is read again so soon is kept: for each key that it watches Redis needs memory, and sends a message.
+# Only what is read again so soon is kept: for each key that it watches Redis needs memory, and sends a message. Nothing
+# is kept for longer: of a key whose lifetime ended Redis tells when it next looks at it.
 SEEN_SECONDS, MOST_SEEN = 1.0, 1_000
 
 
@@ -56,7 +57,8 @@ class Near:
 
     def _see(self, keys: Iterable[str]) -> None:
         if self._answered - self._seen_since > SEEN_SECONDS or len(self._seen) > MOST_SEEN:
-            self._seen, self._seen_since = set(), self._answered
+            self.forget()
+            self._seen_since = self._answered
         self._seen.update(keys)
 
     def _keep(self, texts: dict[str, bytes]) -> None:

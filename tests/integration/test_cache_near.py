@@ -174,3 +174,16 @@ def test_what_a_process_keeps_is_bounded(hot: Cache, monkeypatch: pytest.MonkeyP
     for _ in range(3):
         available(hot)
         assert (near._bytes, near._kept) == (0, {})
+
+
+def test_nothing_is_kept_for_longer_than_a_second(hot: Cache) -> None:
+    for _ in range(3):
+        hot.read("product", ["A"])
+    assert hot.store
+    near = hot.store._current.near
+    assert len(near._kept) == 2
+    near._seen_since -= 61
+    near._answered -= 61
+
+    available(hot)
+    assert "ordermill:product:A" not in near._kept
