@@ -7,7 +7,6 @@ from pydantic import ValidationError
 from tasks.payloads import AvailabilityRequest, CategoriesRequest, ProductsRequest, refusal
 from workers.app import app
 from workers.base_task import JobTask, ReadTask, payload_of
-from workers.cache import cache
 from workers.database import call
 from workers.jobs import run_job
 
@@ -53,6 +52,7 @@ def category(*args: Any, **kwargs: Any) -> dict[str, Any]:
 @app.task(name="cache.warm", base=JobTask)
 def warm(cadence: float | None = None) -> dict[str, Any]:
     """Loads the best sellers of the last days, with their products and categories, as far as they are not there."""
+    from workers.cache import cache  # noqa: PLC0415  # not in the memory of a worker of orders
 
     def work(session: Any) -> dict[str, Any]:
         best = call("api.best_sellers", LATELY, BEST_SELLERS, on=session)
@@ -68,6 +68,8 @@ def warm(cadence: float | None = None) -> dict[str, Any]:
 
 def read(kind: str, names: list[str]) -> dict[str, Any]:
     """The result of a read."""
+    from workers.cache import cache  # noqa: PLC0415  # not in the memory of a worker of orders
+
     items = cache().read(kind, names).values
     cache().tell()  # this process may read nothing more for long
     return {"status": "read", "items": items}

@@ -4,7 +4,6 @@ from typing import Any
 
 from workers.app import app
 from workers.base_task import JobTask
-from workers.dispatch import dispatch as dispatch_events
 from workers.settings import get_settings
 
 
@@ -14,6 +13,8 @@ def dispatch(seconds: float | None = None) -> dict[str, Any] | None:
 
     Beside a dispatcher that stands still it does what is late, and starts none: beat does, as long as that is so.
     """
+    from workers.dispatch import dispatch as dispatch_events  # noqa: PLC0415  # not in the memory of a worker of orders
+
     settings = get_settings()
     done = dispatch_events(settings, settings.dispatch_seconds if seconds is None else seconds)
     if done is not None and not done["beside"] and seconds is None:

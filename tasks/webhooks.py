@@ -6,12 +6,13 @@ from workers.app import app
 from workers.base_task import JobTask
 from workers.jobs import repeat, run_job
 from workers.settings import get_settings
-from workers.webhooks import deliver as deliver_webhooks
 
 
 @app.task(name="webhooks.deliver", base=JobTask)
 def deliver(seconds: float | None = None) -> dict[str, int] | None:
     """Delivers webhooks for some seconds, then starts its successor; None when another delivers."""
+    from workers.webhooks import deliver as deliver_webhooks  # noqa: PLC0415  # not in the memory of a worker of orders
+
     settings = get_settings()
     done = deliver_webhooks(settings, settings.webhooks_seconds if seconds is None else seconds)
     if done is not None and seconds is None:

@@ -18,6 +18,8 @@ import redis
 from dogpile.cache.api import NO_VALUE, CacheBackend, CachedValue, CacheMutex
 from dogpile.cache.region import value_version
 
+from workers.cache_near import Near
+
 PREFIX = "ordermill:"
 GENERATION, COUNTERS, LOCK = f"{PREFIX}generation", f"{PREFIX}counters", f"{PREFIX}lock:"
 # Chosen, not measured: a load lasts at most as long as a statement may; who waits longer than this reads by itself.
@@ -65,8 +67,9 @@ class Current(threading.local):
     deadline = 0.0
     generation: str | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, client: Any) -> None:
         self.leases: dict[str, Lease] = {}
+        self.near = Near(client, GENERATION)
 
 
 class Store(CacheBackend):
@@ -89,7 +92,7 @@ class Store(CacheBackend):
         self.errors = 0
         self._store = self.client.register_script(STORE)
         self._release = self.client.register_script(RELEASE)
-        self._current = Current()
+        self._current = Current(self.client)
         self._rests_until = 0.0
 
     # What dogpile calls
@@ -97,10 +100,10 @@ class Store(CacheBackend):
     def get_multi(self, keys: Iterable[str]) -> list[Any]:
         """The values, NO_VALUE for each that is not there, not readable, or of another generation."""
         names = list(keys)
-        answer = self._ask(lambda: self.client.mget([GENERATION, *names]))
+        answer = self._ask(lambda: self._current.near.read(names))
         if answer is None:
             return [NO_VALUE] * len(names)
-        generation, *texts = answer
+        generation, texts = answer
         self._current.generation = _text(generation)
         return [_read(text, self._current.generation) for text in texts]
 
@@ -143,6 +146,7 @@ class Store(CacheBackend):
             for start in range(0, len(names), DELETED_AT_ONCE):
                 pipe.unlink(*names[start : start + DELETED_AT_ONCE])
             pipe.execute()
+        self.forget()  # Redis answers the sender before it tells the others
 
     # Beyond dogpile
 
@@ -150,6 +154,11 @@ class Store(CacheBackend):
         """Makes all values misses at once; raises `redis.RedisError`. What is void ends with its lifetime."""
         server = (_text(self.client.get(GENERATION)) or ":").partition(":")[0]
         self.client.set(GENERATION, f"{server}:{secrets.token_hex(8)}")
+        self.forget()
+
+    def forget(self) -> None:
+        """Has the next reads of this thread ask Redis, whatever it gave just now."""
+        self._current.near.forget()
 
     def begin(self) -> None:
         """Begins a read in this thread: nothing is held, and all its waiting together is bounded."""

@@ -112,6 +112,16 @@ def _show_addresses(stack: Stack, order: dict[str, Any]) -> None:
     print(f"\nrunning; Ctrl-C stops, as does SIGTERM to process {os.getpid()}", flush=True)
 
 
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+def worker(context: typer.Context) -> None:
+    """Run a worker, with the options of `celery worker`: `-Q orders -P solo`, say."""
+    from workers.worker import main as work  # noqa: PLC0415  # as `workers.entry`, which spares it all of this
+
+    work(context.args)
+
+
 @app.command()
 def migrate() -> None:
     """Bring the database to this version's schema; harmless to repeat."""

@@ -191,7 +191,8 @@ class Stack:
     ) -> Child:
         named = ("-n", hostname) if hostname else ()
         mark = f"--workdir={self.home}"  # where it works, and how a left-over one is recognised
-        return self._child(name, ["celery", "-A", "workers.app", mark, *arguments, *named], mark=mark, env=env or {})
+        module = ["workers.entry"] if arguments[0] == "worker" else ["celery", "-A", "workers.app", mark]
+        return self._child(name, [*module, *arguments, *named], mark=mark, env=env or {})
 
     def _child(self, name: str, module: list[str], *, mark: str, env: dict[str, str]) -> Child:
         return Child(
