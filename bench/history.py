@@ -51,7 +51,8 @@ WRITES = (
     FROM past_lines AS l JOIN shop.locations AS p ON p.code = 'P1' ORDER BY l.n, l.line""",
     """INSERT INTO shop.stock_movements (id, variant_id, from_location_id, from_account, to_location_id, to_account,
         quantity, cause, order_id, request_key, moved_at)
-    SELECT shop.uuid7(l.at), l.variant_id, p.id, 'available', p.id, 'committed', 1, 'order.placed', l.order_id, l.key, l.at
+    SELECT shop.uuid7(l.at), l.variant_id, p.id, 'available', p.id, 'committed', 1, 'order.placed', l.order_id, l.key,
+        l.at
     FROM past_lines AS l JOIN shop.locations AS p ON p.code = 'P1' ORDER BY l.n, l.line""",
     """INSERT INTO shop.order_status_history (id, order_id, from_status, to_status, changed_at)
     SELECT shop.part_id(id, 1), id, 'new', 'placed', at FROM past_heads""",

@@ -1,4 +1,4 @@
-"""Sides whose orders come from a process of their own (`bench.producer`): the SQL door, and the bare loop of a worker."""
+"""Sides whose orders come from a process of their own (`bench.producer`): the SQL door, and a worker's bare loop."""
 
 import json
 import os

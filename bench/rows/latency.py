@@ -47,7 +47,9 @@ def measure(run: Run, identity: str, side: Side, door: str) -> Block:
             due = schedule(rate, orders, seed=number)
             runs.append(described(*measured(block, door, THREE_LINES.requests(orders, "b"), due)))
             side.check(block)
-        console.print(f"{identity} {number + 1}: p50 {runs[-1]['p50_ms']} ms, p99 {runs[-1]['p99_ms']} ms, {rate:.0f}/s")
+        console.print(
+            f"{identity} {number + 1}: p50 {runs[-1]['p50_ms']} ms, p99 {runs[-1]['p99_ms']} ms, {rate:.0f}/s"
+        )
     return run.save(of_runs(runs, capacities) | {"id": identity, "unit": "ms", "setting": side.setting})
 
 
