@@ -56,3 +56,34 @@ def test_a_workers_memory_is_measured(tmp_path: Path) -> None:
     assert row["id"] == "worker_rss_mb"
     assert row["points"][-1][0] == 5_000
     assert 10 < row["ours"] < 500
+
+
+def test_latency_counts_from_the_schedule_to_the_commit_at_both_doors(tmp_path: Path) -> None:
+    for row in bench(tmp_path, "latency_celery", "latency_sql"):
+        assert row["unit"] == "ms"
+        assert 0 < row["sent_p50_ms"] <= row["sent_p99_ms"]
+        assert 0 < row["p50_ms"] == row["ours"]
+        assert row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] <= row["max_ms"]
+        assert row["orders"] == int(row["capacity"] / 2 * 3)
+        assert 0 <= row["drops"] <= row["orders"]
+        assert set(row["cpu_ms"]) == COMPONENTS
+
+
+def test_a_long_past_the_cores_and_the_cache_are_measured(tmp_path: Path) -> None:
+    past, cores, cache = bench(tmp_path, "history_5m_vs_10k", "cores", "cache_hit")
+
+    assert (past["id"], past["stored"], past["stored_peer"], past["orders"]) == (
+        "history_5m_vs_10k",
+        50_000,
+        10_000,
+        600,
+    )
+    assert past["ratio"]["median"] > 0
+    assert past["cpu_ratio"] > 0
+    kinds = {(point["door"], point["cores"], point["workers"], point["pools"]) for point in cores["points"]}
+    assert len(kinds) == len(cores["points"]) == 2 * 2 * 3
+    assert all(point["rate"] > 0 and point["cpu_ms"] > 0 for point in cores["points"])
+    assert cores["ours"] == max(point["rate"] for point in cores["points"])
+    assert cache["unit"] == "reads/s"
+    assert cache["ratio"]["median"] > 1
+    assert cache["sides"]["ours"]["cpu_ms"]["worker"] > 0
