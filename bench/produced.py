@@ -93,7 +93,9 @@ class SqlSide(Produced):
         node = f"drain-{secrets.token_hex(3)}@bench"
         options = ["-Q", "maintenance", "-n", node, "-c", str(self.drains), "-E", "--loglevel=WARNING"]
         options += ["--without-gossip", "--without-mingle"]
-        block.child("worker", "drain", node, "celery", "-A", OURS_APP, "worker", *options)
+        # Killed at the end, it leaves its pool's temporary files behind.
+        here = {"TMPDIR": str(block.rig.home)}
+        block.child("worker", "drain", node, "celery", "-A", OURS_APP, "worker", *options, env=here)
         block.wait_ready("ready.")
         with Celery("a-shop", broker=block.broker, set_as_current=False) as client:
             for _ in range(self.drains):
