@@ -6,6 +6,7 @@ import secrets
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
@@ -24,7 +25,7 @@ class Producer:
 
     block: Block
     child: Child
-    job: Any  # a path, beside which it writes
+    job: Path  # what it does; it writes beside it
 
     def begin(self) -> dict[str, Any]:
         """Has it send all it has; gives what `bench.producer.run` did."""
@@ -35,10 +36,10 @@ class Producer:
         done: dict[str, Any] = json.loads(told.read_text())
         return done
 
-    def _wait(self, file: Any) -> None:
+    def _wait(self, file: Path) -> None:
         def there() -> bool:
             self.block.check_children()
-            return bool(file.exists())
+            return file.exists()
 
         if not wait_until(there, PRODUCER_SECONDS, 0.01):
             raise RuntimeError(f"the producer has no {file.suffix} after {PRODUCER_SECONDS} s")

@@ -49,7 +49,7 @@ def cores(run: Run) -> None:
     most = sorted(os.sched_getaffinity(0))
     if len(most) < max(CORES):
         raise RuntimeError(f"the curve needs {max(CORES)} cores; this process may use {len(most)}")
-    points = []
+    points: list[Block] = []
     for workers in WORKERS[:1] if run.quick else WORKERS:
         doors = {"celery": OURS.tuned(workers=workers), "sql": SQL_DOOR.tuned(per_call=100, drains=workers)}
         for door, side in doors.items():
