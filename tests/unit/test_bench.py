@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from bench.harness import paired
-from bench.results import Results
+from bench.report import DOCUMENTS, ROOT, filled
+from bench.results import FILE, Results
 from bench.targets import TARGETS
 
 
@@ -64,3 +65,17 @@ def test_a_row_replaces_the_one_before_it_and_rows_keep_the_order_of_the_targets
         ("cores", 1, None),
     ]
     assert [entry.name for entry in results.file.parent.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_document_says_what_the_results_say(document: str) -> None:
+    text = (ROOT / document).read_text()
+
+    assert filled(text, Results(FILE).rows()) == text, "run `make bench` or `.venv/bin/python -m bench.report`"
+
+
+def test_each_row_that_is_not_met_is_explained() -> None:
+    explained = (ROOT / "docs/performance.md").read_text().partition("## What was not reached, and why")[2]
+    missed = [row["id"] for row in Results(FILE).rows() if row["met"] is not True and TARGETS[row["id"]].goals]
+
+    assert [name for name in missed if f"`{name}`" not in explained] == []

@@ -1,0 +1,163 @@
+"""Writes the generated parts of `docs/performance.md` and README from `bench/results.json`, and draws the charts.
+
+    .venv/bin/python -m bench.report            # what `make bench` does at its end
+    .venv/bin/python -m bench.report --no-charts  # the tables only: needs no peers installed
+
+A part lies between `<!-- bench: NAME -->` and `<!-- /bench -->`; all else in those documents is written by hand.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.results import FILE, Results, Row, verdict
+from bench.targets import TARGETS
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("docs/performance.md", "README.md")
+ABLATIONS = Path(__file__).parent / "profiles" / "ablations.json"
+COMPONENTS = ("postgres", "redis", "worker", "producer", "total")
+PART = re.compile(r"(<!-- bench: ([a-z ]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def number(value: float) -> str:
+    """A figure with three digits that mean something."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def spread(ratio: dict[str, float]) -> str:
+    """A median with its least and most."""
+    return f"{number(ratio['median'])} ({number(ratio['min'])} to {number(ratio['max'])})"
+
+
+def figures_of(row: Row) -> tuple[str, str, str]:
+    """What a row says of ours, of the peer, and of both."""
+    if row.get("p50_ms") is not None and "ratio" not in row:
+        return f"p50 {number(row['p50_ms'])}, p99 {number(row['p99_ms'])} ms", "", ""
+    ours = f"{number(row['ours'])} {row['unit']}" if isinstance(row.get("ours"), int | float) else ""
+    if "ratio" not in row:
+        return ours, "", ""
+    if row["id"] == "cpu_vs_celery":
+        sides = row["sides"]
+        return (
+            *(f"{number(sides[side]['cpu_ms']['total'])} ms" for side in ("ours", "peer")),
+            spread(row["cpu_ratios"]),
+        )
+    return ours, number(row["peer"]), spread(row["ratio"])
+
+
+def results_table(rows: list[Row]) -> str:
+    """Every row of the targets, measured or not."""
+    measured = {row["id"]: row for row in rows}
+    lines = []
+    for name, target in TARGETS.items():
+        row = measured.get(name)
+        if row is None:
+            lines.append([f"`{name}`", target.what, target.against, "", "", "", "", target.words, "not measured"])
+            continue
+        ours, peer, both = figures_of(row)
+        cpu = number(row["cpu_ratio"]) if row.get("cpu_ratio") is not None else ""
+        said = f"**{verdict(row)}**" if row["met"] is False else verdict(row)
+        lines.append([f"`{name}`", target.what, target.against, ours, peer, both, cpu, target.words, said])
+    heads = ["row", "ours", "against", "ours", "peer", "ratio, median (min to max)", "CPU, ours ÷ peer's", "asked", ""]
+    return table(heads, lines)
+
+
+def components_table(rows: list[Row]) -> str:
+    """Milliseconds of CPU an order by component, of each side."""
+    lines = []
+    for row in (each for each in rows if "sides" in each and each["id"] != "cpu_vs_celery"):
+        for place in ("ours", "peer"):
+            side = row["sides"][place]
+            first = f"`{row['id']}`" if place == "ours" else ""
+            spent = [f"{side['cpu_ms'][name]:.3f}" if name in side["cpu_ms"] else "" for name in COMPONENTS]
+            lines.append([first, f"{side['name']}: {side['setting']}", *spent, number(side["rate"]["median"])])
+    return table(["row", "side", "PostgreSQL", "Redis", "workers", "producer", "in all", "a second"], lines)
+
+
+def runs_table(rows: list[Row]) -> str:
+    """How each row was measured: when, on which commit, how many pairs, what the control said."""
+    lines = []
+    for row in rows:
+        control = "; ".join(f"{name} {spread(each)}" for name, each in (row.get("control") or {}).items())
+        orders = f"{row['orders']:,}" if row.get("orders") else ""
+        pairs = str(row.get("pairs", ""))
+        lines.append([f"`{row['id']}`", pairs, orders, row.get("mix", ""), control, row["at"], row["commit"]])
+    return table(
+        ["row", "pairs", "orders a block", "mix", "control, A ÷ A: median (min to max)", "at", "commit"], lines
+    )
+
+
+def ablations_table(_rows: list[Row]) -> str:
+    """One lever, one row."""
+    levers: list[dict[str, Any]] = json.loads(ABLATIONS.read_text()) if ABLATIONS.exists() else []
+    fields = ("lever", "what", "before", "after", "unit", "verdict")
+    lines = [[str(each[name]) for name in fields] for each in levers]
+    return table(["lever", "what was measured", "before", "after", "unit", ""], lines)
+
+
+def short_table(rows: list[Row]) -> str:
+    """For README: what was measured beside a peer, in a line each."""
+    lines = []
+    for row in rows:
+        target = TARGETS[row["id"]]
+        ours, peer, both = figures_of(row)
+        what = target.what + (f", beside {target.against}" if target.against else "")
+        lines.append([f"`{row['id']}`", what, ours, peer, both, target.words, verdict(row)])
+    return table(["`make bench ROWS=…`", "what", "ours", "peer", "ratio", "asked", ""], lines)
+
+
+def machine_lines(rows: list[Row]) -> str:
+    """Where it was measured, and with which versions."""
+    if not rows:
+        return "Nothing has been measured yet.\n"
+    machines = sorted({row["machine"] for row in rows})
+    versions = {f"{name} {value}": None for row in rows for name, value in row["versions"].items()}
+    return f"{'; '.join(machines)}. {', '.join(versions)}.\n"
+
+
+PARTS: dict[str, Callable[[list[Row]], str]] = {
+    "results": results_table,
+    "components": components_table,
+    "runs": runs_table,
+    "ablations": ablations_table,
+    "short": short_table,
+    "machine": machine_lines,
+}
+
+
+def filled(document: str, rows: list[Row]) -> str:
+    """The document with its generated parts made anew."""
+    return PART.sub(lambda found: f"{found[1]}{PARTS[found[2]](rows)}{found[3]}", document)
+
+
+def main() -> None:
+    """Writes the documents."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-charts", action="store_true", help="tables only")
+    asked = parser.parse_args()
+    rows = Results(FILE).rows()
+    for name in DOCUMENTS:
+        file = ROOT / name
+        file.write_text(filled(file.read_text(), rows))
+    if not asked.no_charts:
+        from bench.charts import draw  # noqa: PLC0415 - matplotlib comes with the peers
+
+        draw(rows, ROOT / "docs" / "performance")
+    print(f"written: {', '.join(DOCUMENTS)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
