@@ -151,7 +151,9 @@ def measured(
     seen, by_key = first_seen(watcher.snapshots, (row[1] for row in rows)), dict(rows)
     wanted = due or [0.0] * len(orders)
     latencies = [
-        seen[by_key[order["key"]]] - done["start"] - moment for order, moment in zip(orders, wanted, strict=True)
+        # One that is undecided has no end: the side's check says so.
+        seen.get(by_key.get(order["key"], -1), float("inf")) - done["start"] - moment
+        for order, moment in zip(orders, wanted, strict=True)
     ]
     cpu = {name: after[name] - before[name] for name in roots}
     last = max(moment + latency for moment, latency in zip(wanted, latencies, strict=True))
