@@ -116,6 +116,7 @@ class Batch:
         task_reserved(request)
         if not self.requests:
             self.consumer.call_soon(self.flush)
+            self.consumer.batch_waits = True
         self.requests.append(request)
 
     def is_plain(self, message: Any) -> bool:
@@ -140,6 +141,7 @@ class Batch:
         A worker that stops is called once more, when it no longer acknowledges: it has begun none of these, and they
         go back to their queue as its channel closes.
         """
+        self.consumer.batch_waits = False
         if self.consumer.blueprint.state != RUN:
             return
         requests, self.requests = self.requests, []
@@ -148,6 +150,8 @@ class Batch:
             return
         with about_batch(self.task.name, len(requests)):
             self.run(requests)
+        # Here, since Celery's loop would wait for the next message first; and not before, for these would have waited.
+        self.consumer._flush_events()
 
     def run(self, requests: list[Any]) -> None:
         """Runs these together, and settles each."""

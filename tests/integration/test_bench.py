@@ -22,7 +22,7 @@ def bench(folder: Path, *rows: str) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     assert list(folder.iterdir()) == [file]
@@ -56,3 +56,32 @@ def test_a_workers_memory_is_measured(tmp_path: Path) -> None:
     assert row["id"] == "worker_rss_mb"
     assert row["points"][-1][0] == 5_000
     assert 10 < row["ours"] < 500
+
+
+def test_latency_a_long_past_the_cores_and_the_cache_are_measured(tmp_path: Path) -> None:
+    rows = ("latency_celery", "latency_sql", "history_5m_vs_10k", "cores", "cache_hit")
+    *latencies, past, cores, cache = bench(tmp_path, *rows, "--history", "2000")
+
+    for row in latencies:
+        assert row["unit"] == "ms"
+        assert 0 < row["sent_p50_ms"] <= row["sent_p99_ms"]
+        assert 0 < row["p50_ms"] == row["ours"]
+        assert row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] <= row["max_ms"]
+        assert row["orders"] == int(row["capacity"] / 2 * 3)
+        assert 0 <= row["drops"] <= row["orders"]
+        assert set(row["cpu_ms"]) == COMPONENTS
+    assert (past["id"], past["stored"], past["stored_peer"], past["orders"]) == (
+        "history_5m_vs_10k",
+        2_000,
+        10_000,
+        600,
+    )
+    assert past["ratio"]["median"] > 0
+    assert past["cpu_ratio"] > 0
+    kinds = {(point["door"], point["cores"], point["workers"], point["pools"]) for point in cores["points"]}
+    assert len(kinds) == len(cores["points"]) == 2 * 2 * 3
+    assert all(point["rate"] > 0 and point["cpu_ms"] > 0 for point in cores["points"])
+    assert cores["ours"] == max(point["rate"] for point in cores["points"])
+    assert cache["unit"] == "reads/s"
+    assert cache["ratio"]["median"] > 1
+    assert cache["sides"]["ours"]["cpu_ms"]["worker"] > 0

@@ -1,5 +1,6 @@
 """What comes through the Celery door as any client may send it: priorities, other languages' JSON, times, headers."""
 
+import base64
 import json
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,25 @@ def scarce(mill: Mill, units: int = 1) -> str:
 
 def statuses(mill: Mill, requests: list[dict[str, Any]]) -> list[str]:
     return [(outcome or {}).get("status", "undecided") for outcome in mill.outcomes(requests)]
+
+
+def test_a_lone_orders_events_are_sent_together_when_it_is_decided_and_not_before(door: Mill, sku: str) -> None:
+    assert door.call("orders.place", order(None, (sku, 1)))["status"] == "placed"
+    sent: list[list[str]] = []
+    with door.broker.pubsub() as channel:
+        channel.psubscribe("*celeryev/task.multi")
+        for _ in range(8):
+            result = door.send("orders.place", order(None, (sku, 1)))
+
+            def told(wanted: str = result.id) -> bool:
+                if message := channel.get_message(ignore_subscribe_messages=True, timeout=1):
+                    events = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
+                    sent.append([event["type"] for event in events if event["uuid"] == wanted])
+                return "task-succeeded" in (sent or [[]])[-1]
+
+            assert wait_until(told, RESULT_SECONDS)
+
+    assert [each for each in sent if each] == [["task-received", "task-started", "task-succeeded"]] * 8
 
 
 # Priorities
