@@ -27,7 +27,7 @@ from bench.rows.registry import WORK
 from bench.targets import TARGETS
 from workers.child import termination_raised
 
-MODULES = ("celery", "database")  # of rows, in the order in which they run
+MODULES = ("celery", "database", "latency", "history", "cores", "cache")  # of rows, in the order in which they run
 for module in MODULES:
     importlib.import_module(f"bench.rows.{module}")
 QUICK_FILE = Path(".ordermill/bench-quick.json")
@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", metavar="ROW", help="some rows; default: all")
     parser.add_argument("--quick", action="store_true", help="one pair of a tenth of the orders, nothing tuned")
     parser.add_argument("--pairs", type=int, default=7, help="pairs of blocks, interleaved (default: 7)")
+    parser.add_argument("--history", type=int, metavar="ORDERS", help="orders stored for history_5m_vs_10k (5 million)")
     parser.add_argument("--out", type=Path, help=f"default: {FILE.name} beside this file; quick: {QUICK_FILE}")
     parser.add_argument("--list", action="store_true", help="show the rows and end")
     asked = parser.parse_args()
@@ -49,6 +50,8 @@ def arguments() -> argparse.Namespace:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(WORK)}")
     if asked.pairs < 1:
         parser.error("--pairs must be at least 1")
+    if asked.history is not None and asked.history < 1:
+        parser.error("--history must be at least 1")
     return asked
 
 
@@ -76,6 +79,7 @@ def main() -> int:
     works = list(dict.fromkeys(WORK[name] for name in asked.rows or WORK))
     with termination_raised(), tempfile.TemporaryDirectory() as home, erased(Path(home)), Rig(Path(home)) as rig:
         run = Run(rig, Results(file), asked.pairs, asked.quick, f"python -m bench {shlex.join(sys.argv[1:])}".strip())
+        run.history = asked.history
         for work in works:
             names = " ".join(name for name, its in WORK.items() if its is work)
             console.rule(names, align="left", style="dim")

@@ -16,8 +16,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,9 @@ import redis
 from psycopg.types.json import Jsonb
 from sqlalchemy import make_url
 
-from bench.measuring import TICKS, machine, summary
+from bench.cached_reads import interleaved, load_product
+from bench.harness import paired
+from bench.measuring import machine
 from bench.orders import CATALOG, Orders
 from bench.placing import erased
 from workers.cache import Cache, key_of, load
@@ -36,8 +37,7 @@ from workers.embedded import Servers
 from workers.migrate import migrate
 from workers.settings import get_settings
 
-READS = 400  # a block
-VARIANTS = 12  # of a product that is worth a cache: sizes and colours
+READS = 2_000  # a block
 
 
 def dispatcher(seconds: float) -> None:
@@ -53,56 +53,6 @@ def placer(url: str, rate: float, seconds: float) -> None:
             started = time.monotonic()
             db.execute("SELECT api.place_orders(%s)", [Jsonb([orders.typed() for _ in range(50)])])
             time.sleep(max(0.0, 50 / rate - (time.monotonic() - started)))
-
-
-@dataclass
-class Block:
-    """Seconds of so many reads, and CPU seconds of reader and servers together."""
-
-    seconds: float
-    cpu: float
-
-
-def cpu_of(pids: list[int]) -> float:
-    """CPU seconds so far of these processes, without their children."""
-    fields = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
-    return sum(int(each[11]) + int(each[12]) for each in fields) / TICKS
-
-
-def timed(work: Callable[[], Any], pids: list[int]) -> Block:
-    """A block."""
-    started, before = time.perf_counter(), cpu_of(pids)
-    for _ in range(READS):
-        work()
-    return Block(time.perf_counter() - started, cpu_of(pids) - before)
-
-
-def ratio(uncached: Callable[[], Any], cached: Callable[[], Any], pairs: int, pids: list[int]) -> dict[str, Any]:
-    """Blocks A-B-B-A: how many times quicker the cached read is, and how long each takes."""
-    blocks: dict[str, list[Block]] = {"uncached": [], "cached": []}
-    works = {"uncached": uncached, "cached": cached}
-    ratios, control = [], []
-    for pair in range(-1, pairs):
-        order = list(works) if pair % 2 else list(reversed(works))
-        made = [(name, timed(works[name], pids)) for name in (*order, *reversed(order))]
-        if pair < 0:
-            continue  # until all is warm
-        both = {name: [block for each, block in made if each == name] for name in works}
-        seconds = {name: sum(block.seconds for block in each) for name, each in both.items()}
-        ratios.append(seconds["uncached"] / seconds["cached"])
-        control.append(both["cached"][0].seconds / both["cached"][1].seconds)
-        for name, each in both.items():
-            blocks[name] += each
-    cpu = {name: sum(block.cpu for block in each) / len(each) / READS * 1e6 for name, each in blocks.items()}
-    wall = {name: statistics.median(block.seconds for block in each) / READS * 1e6 for name, each in blocks.items()}
-    return {
-        "ratio": summary(ratios),
-        "control": summary(control),
-        "cpu_ratio": round(cpu["uncached"] / cpu["cached"], 2),
-        **{f"{name}_us": round(wall[name]) for name in works},
-        **{f"{name}_cpu_us": round(cpu[name]) for name in works},
-        "pairs": pairs,
-    }
 
 
 def staleness(cache: Cache, url: str, changes: int) -> dict[str, float]:
@@ -149,13 +99,7 @@ def ground() -> Iterator[str]:
             migrate(url)
             with connect(url) as db:
                 db.execute(CATALOG.encode())
-                db.execute(
-                    """WITH p AS (INSERT INTO shop.products (code, category_id, title, brand)
-                           VALUES ('tee', 1, 'T-shirt', 'Bench') RETURNING id)
-                       INSERT INTO shop.product_variants (product_id, sku, title, price_amount, currency)
-                       SELECT p.id, 'T' || n, 'Size ' || n, 1000 + n, 'USD' FROM p, generate_series(1, %s) AS n""",
-                    [VARIANTS],
-                )
+                load_product(db)
             yield url
         finally:
             forget()
@@ -175,15 +119,16 @@ def main() -> None:
         cache = Cache(get_settings())
         with redis.Redis.from_url(get_settings().cache_address) as client:
             client.delete(*(client.keys("ordermill:*") or ["-"]))
-            pids = [os.getpid(), client.info("server")["process_id"]]
+            servers = {"redis": [client.info("server")["process_id"]]}
         with session() as connection:  # the pool has no other yet
-            pids.append(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+            servers["postgres"] = [connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()]
         for name, kind, names in (
             ("product", "product", ["tee"]),
             ("availability", "availability", ["S1"]),
             ("availability, 24 at once", "availability", [f"S{number}" for number in range(1, 25)]),
         ):
-            results[name] = ratio(partial(load, kind, names), partial(cache.read, kind, names), asked.pairs, pids)
+            works = partial(cache.read, kind, names), partial(load, kind, names)
+            results[name] = paired(interleaved(*works, asked.pairs, READS, servers))
             print(name, json.dumps(results[name]), flush=True)
         context = multiprocessing.get_context("spawn")
         seconds = 20 + asked.changes * 0.2

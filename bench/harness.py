@@ -41,6 +41,7 @@ class Run:
     quick: bool = False
     command: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    history: int | None = None  # orders stored for the row of history; None: as many as it promises
 
     def __post_init__(self) -> None:
         here = machine()
