@@ -77,7 +77,7 @@ BEGIN
         SELECT l.sku, l.quantity, v.id, v.price_amount, v.active AND v.currency = v_pool.currency AS sold,
             row_number() OVER (ORDER BY l.n) AS line_no
         FROM (
-            SELECT r ->> 'sku' AS sku, sum((r ->> 'quantity')::bigint) AS quantity, min(n) AS n
+            SELECT r ->> 'sku' AS sku, sum((r ->> 'quantity')::bigint)::bigint AS quantity, min(n) AS n
             FROM jsonb_array_elements(v_request -> 'lines') WITH ORDINALITY AS lines (r, n) GROUP BY 1
         ) AS l
         -- LIMIT: a lookup by index for each line, whatever the planner thinks of a list of JSON.
@@ -122,10 +122,13 @@ BEGIN
         END IF;
         v_numbers := v_numbers || v_line.line_no::integer;
         v_variants := v_variants || v_line.id;
-        v_quantities := v_quantities || v_line.quantity::bigint;
+        v_quantities := v_quantities || v_line.quantity;
         v_prices := v_prices || v_line.price_amount;
         v_total := v_total + v_line.price_amount * v_line.quantity;
     END LOOP;
+    IF v_variants = '{}' THEN
+        RETURN shop.reject_key(v_key, 'OM008', 'lines', 'Give at least one line with a sku and a quantity.');
+    END IF;
 
     INSERT INTO shop.orders (id, key, customer_id, pool_id, status, currency, total_amount, ordered_at)
     VALUES (v_order_id, v_key, v_customer_id, v_pool.id, 'placed', v_pool.currency, v_total,

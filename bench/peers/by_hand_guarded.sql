@@ -49,7 +49,7 @@ BEGIN
         SELECT l.sku, l.quantity, v.id, v.price_amount, v.active AND v.currency = v_pool.currency AS sold,
             row_number() OVER (ORDER BY v.id) AS line_no
         FROM (
-            SELECT r ->> 'sku' AS sku, sum((r ->> 'quantity')::bigint) AS quantity
+            SELECT r ->> 'sku' AS sku, sum((r ->> 'quantity')::bigint)::bigint AS quantity
             FROM jsonb_array_elements(v_request -> 'lines') AS r GROUP BY 1
         ) AS l
         LEFT JOIN LATERAL (SELECT * FROM shop.product_variants AS p WHERE p.sku = l.sku LIMIT 1) AS v ON true
@@ -65,14 +65,17 @@ BEGIN
         ORDER BY p.priority LIMIT 1;
         IF NOT FOUND THEN
             RETURN shop.reject_key(v_key, 'OM001', format('lines[%s].quantity', v_line.line_no - 1),
-                shop.insufficient_stock(0, v_line.quantity::bigint, v_line.sku, v_pool.code));
+                shop.insufficient_stock(0, v_line.quantity, v_line.sku, v_pool.code));
         END IF;
         v_variants := v_variants || v_line.id;
-        v_quantities := v_quantities || v_line.quantity::bigint;
+        v_quantities := v_quantities || v_line.quantity;
         v_prices := v_prices || v_line.price_amount;
         v_locations := v_locations || v_location_id;
         v_total := v_total + v_line.price_amount * v_line.quantity;
     END LOOP;
+    IF v_variants = '{}' THEN
+        RETURN shop.reject_key(v_key, 'OM008', 'lines', 'Give at least one line with a sku and a quantity.');
+    END IF;
 
     INSERT INTO shop.orders (id, key, customer_id, pool_id, status, currency, total_amount, ordered_at)
     VALUES (v_order_id, v_key, v_customer_id, v_pool.id, 'placed', v_pool.currency, v_total,

@@ -11,8 +11,8 @@ ORDERS, BULK_ORDERS, MANY_ORDERS, BASKETS, LIMIT_ORDERS = 6_000, 8_000, 8_000, 3
 
 
 def tuned(run: Run, side: PgbenchSide, clients: tuple[int, ...] = CLIENTS) -> tuple[PgbenchSide, list[Block]]:
-    """The side with as many clients as serve it best."""
-    return run.tune([side.tuned(clients=n) for n in clients])
+    """The side with as many clients as serve it best; the side says how many did before."""
+    return run.tune([side, *(side.tuned(clients=n) for n in clients if n != side.clients)])
 
 
 def bulk(run: Run) -> tuple[PgbenchSide, list[Block]]:

@@ -56,3 +56,21 @@ def test_a_workers_memory_is_measured(tmp_path: Path) -> None:
     assert row["id"] == "worker_rss_mb"
     assert row["points"][-1][0] == 5_000
     assert 10 < row["ours"] < 500
+
+
+def test_the_sql_door_is_measured_beside_what_was_written_by_hand_and_beside_the_limit(tmp_path: Path) -> None:
+    bulk, limit = bench(tmp_path, "durable_bulk_vs_pgbench", "place_vs_limit")
+
+    # In the order of the targets.
+    assert [(row["id"], row["orders"]) for row in (limit, bulk)] == [
+        ("place_vs_limit", 600),
+        ("durable_bulk_vs_pgbench", 800),
+    ]
+    assert bulk["sides"]["ours"]["setting"] == "2 clients, 100 orders a call"
+    assert bulk["sides"]["ours"]["cpu_ms"]["worker"] > 0
+    for row in (bulk, limit):
+        assert row["ratio"]["median"] > 0
+        assert row["cpu_ratio"] > 0
+        for side in row["sides"].values():
+            assert side["cpu_ms"]["postgres"] > 0
+            assert side["cpu_ms"]["producer"] > 0
