@@ -29,13 +29,14 @@ TABLE = """
     CREATE SCHEMA bench;
     CREATE UNLOGGED TABLE bench.requests (n integer PRIMARY KEY, body text NOT NULL);
 """
-# A client counts for itself, so that exactly so many calls are made, in about the order of the mix.
+# A client counts for itself, so that exactly so many calls are made, in about the order of the mix. It counts last: a
+# call that is tried again begins at the first line.
 COUNTED = """
-\\set i :i + 1
-\\set n (:i - 1) * :clients + :client_id + 1
+\\set n :i * :clients + :client_id + 1
 \\if :n <= :calls
 {call}
 \\endif
+\\set i :i + 1
 """
 ONE = "SELECT {routine}(body) FROM bench.requests WHERE n = :n;"
 MANY = """\\set high :n * :a_call
