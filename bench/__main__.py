@@ -28,7 +28,7 @@ from bench.targets import TARGETS
 from workers.child import termination_raised
 
 # Of rows, in the order in which they run.
-MODULES = ("celery", "sold_out", "latency", "history", "cores", "cache")
+MODULES = ("celery", "database", "hot_sku", "queues", "sold_out", "latency", "history", "cores", "cache")
 for module in MODULES:
     importlib.import_module(f"bench.rows.{module}")
 QUICK_FILE = Path(".ordermill/bench-quick.json")

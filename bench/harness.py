@@ -41,6 +41,7 @@ class Run:
     quick: bool = False
     command: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    tunings: dict[Any, Any] = field(default_factory=dict)  # what was found for the same question before
     history: int | None = None  # orders stored for the row of history; None: as many as it promises
 
     def __post_init__(self) -> None:
@@ -66,13 +67,21 @@ class Run:
         return measured
 
     def tune(self, sides: Sequence[T], mix: Mix = THREE_LINES) -> tuple[T, list[Block]]:
-        """The quickest of these, each by its better round, and how all did; a quick run takes the first."""
+        """The quickest of these, each by its better round, and how all did; a quick run takes the first.
+
+        Asked the same again, it gives what it found.
+        """
         if len(sides) == 1 or self.quick:
             return sides[0], []
+        asked = (*sides, mix)
+        if asked in self.tunings:
+            best, shown = self.tunings[asked]
+            return sides[best], shown
         rounds = [[self.block("tuning", side, mix, TUNING_ORDERS) for side in sides] for _ in range(TUNING_ROUNDS)]
         tried = [max(same, key=lambda each: each["rate"]) for same in zip(*rounds, strict=True)]
         best = max(range(len(sides)), key=lambda number: tried[number]["rate"])
         shown = [{"setting": b["setting"], "cpu_ms": b["cpu_ms"]["total"], "rate": b["rate"]} for b in tried]
+        self.tunings[asked] = best, shown
         return sides[best], shown
 
     def compare(self, identity: str, ours: Side, peer: Side, orders: int, mix: Mix = THREE_LINES, **more: Any) -> Block:

@@ -60,7 +60,7 @@ def test_a_workers_memory_is_measured(tmp_path: Path) -> None:
 
 def test_latency_a_long_past_the_cores_and_the_cache_are_measured(tmp_path: Path) -> None:
     rows = ("latency_celery", "latency_sql", "history_5m_vs_10k", "cores", "cache_hit")
-    *latencies, past, cores, cache = bench(tmp_path, *rows, "--history", "2000")
+    *latencies, past, cores, cache, asked = bench(tmp_path, *rows, "--history", "2000")
 
     for row in latencies:
         assert row["unit"] == "ms"
@@ -82,6 +82,25 @@ def test_latency_a_long_past_the_cores_and_the_cache_are_measured(tmp_path: Path
     assert len(kinds) == len(cores["points"]) == 2 * 2 * 3
     assert all(point["rate"] > 0 and point["cpu_ms"] > 0 for point in cores["points"])
     assert cores["ours"] == max(point["rate"] for point in cores["points"])
-    assert cache["unit"] == "reads/s"
-    assert cache["ratio"]["median"] > 1
-    assert cache["sides"]["ours"]["cpu_ms"]["worker"] > 0
+    for row in (cache, asked):
+        assert row["unit"] == "reads/s"
+        assert row["ratio"]["median"] > 1
+        assert row["sides"]["ours"]["cpu_ms"]["worker"] > 0
+
+
+def test_the_sql_door_is_measured_beside_what_was_written_by_hand_and_beside_the_limit(tmp_path: Path) -> None:
+    bulk, limit = bench(tmp_path, "durable_bulk_vs_pgbench", "place_vs_limit")
+
+    # In the order of the targets.
+    assert [(row["id"], row["orders"]) for row in (limit, bulk)] == [
+        ("place_vs_limit", 600),
+        ("durable_bulk_vs_pgbench", 800),
+    ]
+    assert bulk["sides"]["ours"]["setting"] == "2 clients, 100 orders a call"
+    assert bulk["sides"]["ours"]["cpu_ms"]["worker"] > 0
+    for row in (bulk, limit):
+        assert row["ratio"]["median"] > 0
+        assert row["cpu_ratio"] > 0
+        for side in row["sides"].values():
+            assert side["cpu_ms"]["postgres"] > 0
+            assert side["cpu_ms"]["producer"] > 0
