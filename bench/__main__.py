@@ -27,7 +27,7 @@ from bench.rows.registry import WORK
 from bench.targets import TARGETS
 from workers.child import termination_raised
 
-MODULES = ("celery", "database")  # of rows, in the order in which they run
+MODULES = ("celery", "database", "queues")  # of rows, in the order in which they run
 for module in MODULES:
     importlib.import_module(f"bench.rows.{module}")
 QUICK_FILE = Path(".ordermill/bench-quick.json")
