@@ -13,7 +13,7 @@ from bench.queue_sides import DRAMATIQ, PGQUEUER, PROCRASTINATE, TASKIQ, QueueSi
 from bench.rows.registry import row
 from workers.database import connect
 
-ORDERS = 3_000
+ORDERS = 5_000
 SUBMIT = "SELECT api.submit_orders(%s::text[])"
 # What neither note says of both: an order is done once by its key, for the same routine sees to it.
 OF_REDIS = (
@@ -50,7 +50,7 @@ OURS = ApplicationSide(BULK.name, BULK.routine, a_call=BULK.a_call, drain=True)
 @row("vs_dramatiq")
 def dramatiq(run: Run) -> None:
     """Processes and threads, and how many messages are fetched at once."""
-    sizes = [(3, 2), (2, 8), (2, 4), (4, 1)]
+    sizes = [(3, 2), (2, 8), (2, 4), (3, 4)]
     sides = [DRAMATIQ.tuned(processes=p, concurrency=n) for p, n in sizes]
     compare(run, "vs_dramatiq", [*sides, DRAMATIQ.tuned(concurrency=8, prefetch=64)], OF_REDIS)
 
@@ -58,25 +58,26 @@ def dramatiq(run: Run) -> None:
 @row("vs_taskiq")
 def taskiq(run: Run) -> None:
     """Coroutines, and functions in threads."""
-    sizes = [(2, 4), (2, 2), (2, 16), (3, 4)]
+    sizes = [(2, 8), (2, 4), (2, 16), (3, 4)]
     sides = [TASKIQ.tuned(processes=p, concurrency=n) for p, n in sizes]
-    compare(run, "vs_taskiq", [*sides, TASKIQ.tuned(in_threads=True)], OF_REDIS)
+    compare(run, "vs_taskiq", [*sides, TASKIQ.tuned(concurrency=8, in_threads=True)], OF_REDIS)
 
 
 @row("vs_pgqueuer")
 def pgqueuer(run: Run) -> None:
     """Connections, and how many jobs are dequeued at once."""
-    sizes = [(2, 4), (2, 8), (3, 4)]
-    sides = [PGQUEUER.tuned(processes=p, concurrency=n) for p, n in sizes]
-    compare(run, "vs_pgqueuer", [*sides, PGQUEUER.tuned(batch=25), PGQUEUER.tuned(limited=True)], OF_POSTGRES)
+    sizes = [(2, 8), (2, 4), (3, 4)]
+    sides = [PGQUEUER.tuned(processes=p, concurrency=n, limited=True) for p, n in sizes]
+    others = [PGQUEUER.tuned(concurrency=8, batch=batch) for batch in (100, 25)]
+    compare(run, "vs_pgqueuer", [*sides, *others], OF_POSTGRES)
 
 
 @row("vs_procrastinate")
 def procrastinate(run: Run) -> None:
     """How many jobs at once, in coroutines and in threads, told of by notifications and by polling."""
-    sizes = [(2, 4), (2, 2), (3, 2)]
-    sides = [PROCRASTINATE.tuned(processes=p, concurrency=n) for p, n in sizes]
-    others = [PROCRASTINATE.tuned(in_threads=True), PROCRASTINATE.tuned(listen=False)]
+    sizes = [(2, 4), (2, 8), (3, 2)]
+    sides = [PROCRASTINATE.tuned(processes=p, concurrency=n, listen=False) for p, n in sizes]
+    others = [PROCRASTINATE, PROCRASTINATE.tuned(in_threads=True)]
     compare(run, "vs_procrastinate", [*sides, *others], OF_POSTGRES)
 
 
