@@ -3,9 +3,9 @@
     procrastinate --app bench.peers.procrastinate_app.app --log-level warning worker --concurrency 4
 
 Its documented bulk way ("Batch defer multiple jobs"): many jobs deferred by one call. A worker fetches job by job, so
-many at a time as its concurrency ("Launch a worker"); jobs are deleted as they succeed ("Delete finished jobs"), which
-keeps its table small. Its own pool is apart from the connections of the tasks, of which there are BENCH_CONNECTIONS a
-process.
+many at a time as its concurrency ("Launch a worker"), and calls a task once a job. Jobs are deleted as they succeed
+("Delete finished jobs"), which keeps its table small; to listen for notifications or to poll is tuned. Its own pool is
+apart from the connections of the tasks, of which there are BENCH_CONNECTIONS a process.
 """
 
 import os

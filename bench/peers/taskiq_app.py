@@ -1,6 +1,6 @@
 """taskiq as a peer, on the Redis stream broker, one message an order.
 
-    taskiq worker bench.peers.taskiq_app:broker --workers 2 --max-async-tasks 8 --no-parse
+    taskiq worker bench.peers.taskiq_app:broker --workers 2 --max-async-tasks 8 --no-parse --log-level WARNING
 
 The stream broker is the one of its documents that acknowledges ("Available brokers"): after the task, and 100 messages
 are read at once (`xread_count`). Its documents ("Batching tasks") tell of `batch=True`, which no release up to 0.13.0
