@@ -1,9 +1,12 @@
 CREATE OR REPLACE FUNCTION api.place_orders(p_requests jsonb) RETURNS SETOF jsonb
-LANGUAGE sql VOLATILE SECURITY DEFINER ROWS 100
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER ROWS 100
 SET search_path = shop, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
-    SELECT decide_orders(
-        ARRAY(SELECT r FROM jsonb_populate_recordset(NULL::order_request, p_requests) AS r), 'order.place', 'placed', NULL)
+BEGIN
+    RETURN QUERY SELECT decide_orders(
+        ARRAY(SELECT r FROM jsonb_populate_recordset(NULL::order_request, p_requests) AS r), 'order.place', 'placed', NULL);
+END
 $$;
 
 COMMENT ON FUNCTION api.place_orders(jsonb) IS
