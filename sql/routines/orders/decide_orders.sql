@@ -10,7 +10,7 @@ DECLARE
     v_known jsonb[];
     v_heads order_head[];
     v_demand order_demand[];
-    v_locked stock_key[];
+    v_locked stock_levels[];
 BEGIN
     IF coalesce(cardinality(p_requests), 0) = 0 THEN
         RETURN;
@@ -21,7 +21,6 @@ BEGIN
     v_heads := check_catalog(v_heads, v_demand);
     v_demand := demand_of_good(v_heads, v_demand);
     IF cardinality(v_demand) > 0 THEN
-        -- Separate statements on purpose: after the lock, each reads what the last holder committed.
         SELECT lock_stock(array_agg(d.variant_id), array_agg(l.id)) INTO v_locked
         FROM unnest(v_demand) AS d JOIN locations AS l ON l.pool_id = d.pool_id;
         v_heads := choose_orders(v_heads, v_demand, v_locked);
