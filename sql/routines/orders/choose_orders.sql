@@ -28,7 +28,7 @@ BEGIN
         WHERE d.demand > coalesce(s.supply, 0)
     ) AS short;
     IF v_left IS NULL THEN
-        RETURN v_heads;
+        RETURN NULL;
     END IF;
     -- First come first served, by arithmetic: a rejected order gives its units to those behind it, so one prefix sum
     -- over the batch would reject orders that can be served.
@@ -59,4 +59,4 @@ END
 $$;
 
 COMMENT ON FUNCTION shop.choose_orders(shop.order_head[], shop.order_demand[], shop.stock_levels[]) IS
-'Decides, in queue order and over locked levels, which orders can be served whole; the others get OM001 and the line that failed.';
+'Decides, in queue order and over locked levels, which orders can be served whole; the others get OM001 and the line that failed. NULL when all can.';
