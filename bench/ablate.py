@@ -16,11 +16,13 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 from bench.placing import Bench, erased, fresh
 from workers import migrate
 from workers.embedded import Servers
 
+Result = TypeVar("Result")
 ROOT = Path(__file__).parent.parent
 WAYS = (
     "place_order:1,place_orders:10,place_orders:50,place_orders:100,place_orders:500,"
@@ -52,22 +54,26 @@ class Side:
         work()
         return (int(self.clock.read_text().split()[0]) - before) / 1e6
 
-    def block(self, way: str, size: int, orders: int) -> float:
-        """Milliseconds an order of one block; what the drain needs is queued outside the clock."""
+    def run(self, way: str, size: int, orders: int, meter: Callable[[Callable[[], None]], Result]) -> Result:
+        """What the meter says of so many orders by one way; what the drain needs is queued outside of it."""
         bench = self.bench
-        if way == "drain":
-            bench.submit(orders, 100)
-            return self.milliseconds(lambda: bench.drain(size)) / orders
         work: dict[str, Callable[[], None]] = {
             "place_order": lambda: bench.place_each(orders),
             "place_orders": lambda: bench.place_batches(orders, size),
             "submit_order": lambda: bench.submit_each(orders),
             "submit_orders": lambda: bench.submit(orders, size),
+            "drain": lambda: bench.drain(size),
         }
-        spent = self.milliseconds(work[way]) / orders
+        if way == "drain":
+            bench.submit(orders, 100)
+        found = meter(work[way])
         if way.startswith("submit"):
             bench.drain(100)
-        return spent
+        return found
+
+    def block(self, way: str, size: int, orders: int) -> float:
+        """Milliseconds an order of one block."""
+        return self.run(way, size, orders, self.milliseconds) / orders
 
 
 def compare(before: Side, after: Side, way: str, size: int, pairs: int) -> dict[str, float | str]:
