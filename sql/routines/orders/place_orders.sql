@@ -10,4 +10,4 @@ END
 $$;
 
 COMMENT ON FUNCTION api.place_orders(jsonb) IS
-'For a door that has validated them (typed values: key, customer, pool, currency, ordered_at, ship_to, skus, quantities): places a batch of orders in one transaction and gives an outcome each, in order. 10 to 50 at once is fastest.';
+'For a door that has validated them (typed values: key, customer, pool, currency, ordered_at, ship_to, skus, quantities): places a batch of orders in one transaction and gives an outcome each, in order. 50 to 200 at once is fastest.';
