@@ -57,6 +57,11 @@ class Bench:
         for _ in range(orders // size):
             self.db.execute("SELECT api.place_orders(%s)", [Jsonb([self.orders.typed() for _ in range(size)])])
 
+    def submit_each(self, orders: int) -> None:
+        """The SQL door, one call an order."""
+        for _ in range(orders):
+            self.db.execute("SELECT api.submit_order(%s)", [json.dumps(self.orders.request())])
+
     def submit(self, orders: int, size: int) -> None:
         """The SQL door."""
         for _ in range(orders // size):
@@ -64,10 +69,10 @@ class Bench:
                 "SELECT api.submit_orders(%s::text[])", [[json.dumps(self.orders.request()) for _ in range(size)]]
             )
 
-    def drain(self) -> None:
+    def drain(self, size: int = 50) -> None:
         """What the drain does, without its pauses."""
         floor = 0
-        while claim := self.db.execute("SELECT * FROM api.claim_orders(1, 50, 60, %s)", [floor]).fetchone():
+        while claim := self.db.execute("SELECT * FROM api.claim_orders(1, %s, 60, %s)", [size, floor]).fetchone():
             floor = claim[3]
             self.db.execute("SELECT api.place_claim(%s)", [claim[0]])
 

@@ -258,6 +258,25 @@ def test_nearly_all_updates_of_levels_are_hot(shop_of_its_own: Shop) -> None:
     assert (after["hot"] - before["hot"]) / (after["all"] - before["all"]) > 0.8  # with an index on a quantity: none
 
 
+def test_95_of_100_updates_of_levels_are_hot_while_nobody_vacuums(shop_of_its_own: Shop) -> None:
+    shop = shop_of_its_own
+    shop.variant(*(f"S{n}" for n in range(200)))
+    shop.db.execute(
+        """SELECT shop.load_stock(array_agg(v.id), array_agg(l.id), array_agg(10000::bigint), array_agg(0::bigint),
+               array_agg(0::bigint))
+           FROM shop.product_variants AS v JOIN shop.locations AS l ON l.code IN ('E1', 'E2')"""
+    )
+    shop.db.execute("VACUUM shop.stock_levels")  # opening stock is written once
+    shop.db.execute("ALTER TABLE shop.stock_levels SET (autovacuum_enabled = false)")
+    before = level_updates(shop)
+    for batch in range(60):
+        shop.place(*(order(f"{batch}-{n}", (f"S{(batch + n * 7) % 200}", 1), (f"S{n % 5}", 1)) for n in range(50)))
+
+    after = level_updates(shop)
+    assert after["all"] - before["all"] >= 60 * 50
+    assert (after["hot"] - before["hot"]) / (after["all"] - before["all"]) >= 0.95
+
+
 def level_updates(shop: Shop) -> dict[str, int]:
     shop.db.execute("SELECT pg_stat_force_next_flush()")
     shop.db.execute("SELECT pg_stat_clear_snapshot()")
@@ -273,3 +292,56 @@ def shop_of_its_own(request: pytest.FixtureRequest) -> Shop:
     shop = Shop(db)
     shop.open()
     return shop
+
+
+def shape(plan: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(node["Node Type"], node.get("Alias", ""), node.get("Index Name", "")) for node in nodes(plan)]
+
+
+def plans_of(shop: Shop, requests: list[dict[str, Any]]) -> dict[str, list[list[tuple[str, str, str]]]]:
+    """By statement, each plan that placing these orders in one call used, down to triggers and foreign keys."""
+    found: dict[str, list[list[tuple[str, str, str]]]] = {}
+
+    def seen(notice: psycopg.errors.Diagnostic) -> None:
+        _, _, explained = (notice.message_primary or "").partition("plan:\n")
+        if explained:
+            told = json.loads(explained)
+            plans = found.setdefault(told["Query Text"], [])
+            if shape(told["Plan"]) not in plans:
+                plans.append(shape(told["Plan"]))
+
+    shop.db.execute("SET LOCAL ROLE NONE")
+    try:
+        shop.db.execute("LOAD 'auto_explain'")
+    except psycopg.errors.InsufficientPrivilege:
+        pytest.skip("only a superuser can see the plans of statements within routines")
+    for setting in ("log_min_duration = 0", "log_nested_statements = on", "log_format = json", "log_level = notice"):
+        shop.db.execute(f"SET LOCAL auto_explain.{setting}".encode())
+    shop.db.execute("SET LOCAL client_min_messages = notice")
+    shop.db.add_notice_handler(seen)
+    try:
+        assert {outcome["status"] for outcome in shop.place(*requests)} == {"placed"}
+    finally:
+        shop.db.remove_notice_handler(seen)
+        shop.db.execute("SET LOCAL auto_explain.log_min_duration = -1")
+        shop.db.execute("SET LOCAL ROLE ordermill_owner")
+    return found
+
+
+@pytest.mark.parametrize("analysed", [False, True], ids=["never analysed", "analysed"])
+def test_each_statement_of_placing_has_one_plan_from_1_order_to_500(scratch: Shop, analysed: bool) -> None:
+    for n in range(40):
+        scratch.stock(f"S{n}", "E1", 1_000_000)
+    if analysed:
+        scratch.place(*(order(f"old-{n}", (f"S{n % 40}", 1)) for n in range(300)))
+        scratch.db.execute("ANALYZE")
+
+    of_one = plans_of(scratch, [order("one", ("S1", 1), ("S2", 1), ("S3", 1))])
+    of_many = plans_of(scratch, [order(f"many-{n}", (f"S{n % 40}", 1), (f"S{(n + 7) % 40}", 1)) for n in range(500)])
+
+    within = {text: plans for text, plans in of_many.items() if "api.place_orders" not in text}
+    assert len(within) > 20
+    assert {text: of_one.get(text) for text in within} == within
+    for text, plans in within.items():
+        assert len(plans) == 1, text
+        assert not [node for node in plans[0] if node[0] == "Seq Scan"], text

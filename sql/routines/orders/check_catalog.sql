@@ -14,7 +14,7 @@ BEGIN
         FROM unnest(p_demand) AS d
         JOIN (SELECT ord, currency, row_number() OVER () AS i FROM unnest(p_heads)) AS h ON h.ord = d.ord
         LEFT JOIN product_variants AS v ON v.id = d.variant_id
-        WHERE v.id IS NULL OR NOT v.active OR v.currency <> h.currency OR d.quantity > 1000000
+        WHERE d.unit_amount IS NULL
         ORDER BY d.ord, d.line_no
     LOOP
         v_heads[v_bad.i].code := v_bad.code;

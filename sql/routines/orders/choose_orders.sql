@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION shop.choose_orders(
-    p_heads shop.order_head[], p_demand shop.order_demand[], p_locked shop.stock_key[]
+    p_heads shop.order_head[], p_demand shop.order_demand[], p_locked shop.stock_levels[]
 ) RETURNS shop.order_head[]
 LANGUAGE plpgsql STABLE
 SET search_path = shop, pg_temp
@@ -20,16 +20,15 @@ BEGIN
             row_number() OVER (ORDER BY d.variant_id, d.pool_id) AS i
         FROM (SELECT variant_id, pool_id, sum(quantity) AS demand FROM unnest(p_demand) GROUP BY 1, 2) AS d
         LEFT JOIN (
-            SELECT k.variant_id, p.pool_id, sum(l.available + l.oversell_cap) AS supply
-            FROM unnest(p_locked) AS k
-            JOIN stock_levels AS l ON l.variant_id = k.variant_id AND l.location_id = k.location_id
-            JOIN locations AS p ON p.id = k.location_id
-            GROUP BY k.variant_id, p.pool_id
+            SELECT l.variant_id, p.pool_id, sum(l.available + l.oversell_cap) AS supply
+            FROM unnest(p_locked) AS l
+            JOIN locations AS p ON p.id = l.location_id
+            GROUP BY l.variant_id, p.pool_id
         ) AS s ON s.variant_id = d.variant_id AND s.pool_id = d.pool_id
         WHERE d.demand > coalesce(s.supply, 0)
     ) AS short;
     IF v_left IS NULL THEN
-        RETURN v_heads;
+        RETURN NULL;
     END IF;
     -- First come first served, by arithmetic: a rejected order gives its units to those behind it, so one prefix sum
     -- over the batch would reject orders that can be served.
@@ -59,5 +58,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.choose_orders(shop.order_head[], shop.order_demand[], shop.stock_key[]) IS
-'Decides, in queue order and over locked levels, which orders can be served whole; the others get OM001 and the line that failed.';
+COMMENT ON FUNCTION shop.choose_orders(shop.order_head[], shop.order_demand[], shop.stock_levels[]) IS
+'Decides, in queue order and over locked levels, which orders can be served whole; the others get OM001 and the line that failed. NULL when all can.';

@@ -9,8 +9,9 @@ AS $$
 DECLARE
     v_known jsonb[];
     v_heads order_head[];
+    v_chosen order_head[];
     v_demand order_demand[];
-    v_locked stock_key[];
+    v_locked stock_levels[];
 BEGIN
     IF coalesce(cardinality(p_requests), 0) = 0 THEN
         RETURN;
@@ -18,14 +19,18 @@ BEGIN
     v_known := take_order_keys(p_requests, p_kind, p_terms);
     v_heads := resolve_heads(p_requests, v_known);
     v_demand := resolve_lines(p_requests, v_heads);
-    v_heads := check_catalog(v_heads, v_demand);
-    v_demand := demand_of_good(v_heads, v_demand);
+    IF EXISTS (SELECT FROM unnest(v_demand) AS d WHERE d.unit_amount IS NULL) THEN
+        v_heads := check_catalog(v_heads, v_demand);
+        v_demand := demand_of_good(v_heads, v_demand);
+    END IF;
     IF cardinality(v_demand) > 0 THEN
-        -- Separate statements on purpose: after the lock, each reads what the last holder committed.
         SELECT lock_stock(array_agg(d.variant_id), array_agg(l.id)) INTO v_locked
         FROM unnest(v_demand) AS d JOIN locations AS l ON l.pool_id = d.pool_id;
-        v_heads := choose_orders(v_heads, v_demand, v_locked);
-        v_demand := demand_of_good(v_heads, v_demand);
+        v_chosen := choose_orders(v_heads, v_demand, v_locked);
+        IF v_chosen IS NOT NULL THEN
+            v_heads := v_chosen;
+            v_demand := demand_of_good(v_heads, v_demand);
+        END IF;
         IF cardinality(v_demand) > 0 THEN
             PERFORM write_orders(array_agg(h), v_demand, split_demand(v_demand, v_locked), p_status, p_expires_at)
             FROM unnest(v_heads) AS h WHERE h.code IS NULL;

@@ -9,7 +9,7 @@ DECLARE
     v_known request_keys;
     v_head order_head;
     v_lines order_demand[];
-    v_locked stock_key[];
+    v_locked stock_levels[];
     v_shares order_share[];
     v_problems problem[];
     v_problem problem;

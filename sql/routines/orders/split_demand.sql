@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION shop.split_demand(p_demand shop.order_demand[], p_locked shop.stock_key[])
+CREATE OR REPLACE FUNCTION shop.split_demand(p_demand shop.order_demand[], p_locked shop.stock_levels[])
 RETURNS shop.order_share[]
 LANGUAGE plpgsql STABLE
 SET search_path = shop, pg_temp
@@ -12,11 +12,10 @@ BEGIN
             SELECT ord, line_no, variant_id, pool_id, sum(quantity) OVER w - quantity AS low, sum(quantity) OVER w AS high
             FROM unnest(p_demand) WINDOW w AS (PARTITION BY variant_id, pool_id ORDER BY ord)
         ), stock AS (
-            SELECT k.variant_id, p.pool_id, k.location_id, x.phase, x.quantity,
-                sum(x.quantity) OVER (PARTITION BY k.variant_id, p.pool_id ORDER BY x.phase, p.priority) AS high
-            FROM unnest(p_locked) AS k
-            JOIN stock_levels AS l ON l.variant_id = k.variant_id AND l.location_id = k.location_id
-            JOIN locations AS p ON p.id = k.location_id
+            SELECT l.variant_id, p.pool_id, l.location_id, x.phase, x.quantity,
+                sum(x.quantity) OVER (PARTITION BY l.variant_id, p.pool_id ORDER BY x.phase, p.priority) AS high
+            FROM unnest(p_locked) AS l
+            JOIN locations AS p ON p.id = l.location_id
             CROSS JOIN LATERAL (VALUES
                 (1, greatest(l.available, 0)), (2, l.oversell_cap + least(l.available, 0))
             ) AS x (phase, quantity)
@@ -38,5 +37,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.split_demand(shop.order_demand[], shop.stock_key[]) IS
+COMMENT ON FUNCTION shop.split_demand(shop.order_demand[], shop.stock_levels[]) IS
 'Which location serves how much of each line of the orders that were chosen, over locked levels: nearest priority first, backorders last.';

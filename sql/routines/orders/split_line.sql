@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION shop.split_line(p_lines shop.order_demand[], p_locked shop.stock_key[])
+CREATE OR REPLACE FUNCTION shop.split_line(p_lines shop.order_demand[], p_locked shop.stock_levels[])
 RETURNS shop.order_share[]
 LANGUAGE plpgsql STABLE
 SET search_path = shop, pg_temp
@@ -15,9 +15,8 @@ BEGIN
                 SELECT d.line_no, d.variant_id, d.quantity AS asked, l.location_id, x.phase, x.quantity,
                     sum(x.quantity) OVER (PARTITION BY d.line_no ORDER BY x.phase, p.priority) - x.quantity AS before
                 FROM unnest(p_lines) AS d
-                JOIN unnest(p_locked) AS k ON k.variant_id = d.variant_id
-                JOIN stock_levels AS l ON l.variant_id = k.variant_id AND l.location_id = k.location_id
-                JOIN locations AS p ON p.id = k.location_id
+                JOIN unnest(p_locked) AS l ON l.variant_id = d.variant_id
+                JOIN locations AS p ON p.id = l.location_id
                 CROSS JOIN LATERAL (VALUES
                     (1, greatest(l.available, 0)), (2, l.oversell_cap + least(l.available, 0))
                 ) AS x (phase, quantity)
@@ -29,5 +28,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION shop.split_line(shop.order_demand[], shop.stock_key[]) IS
+COMMENT ON FUNCTION shop.split_line(shop.order_demand[], shop.stock_levels[]) IS
 'Which location serves how much of each line of one order, over locked levels: nearest priority first, backorders last. Less than asked where there is less.';

@@ -6,6 +6,9 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
+DECLARE
+    v_state text := CASE p_status WHEN 'held' THEN 'held' ELSE 'committed' END;
+    v_moves stock_move[];
 BEGIN
     INSERT INTO orders (id, key, customer_id, pool_id, address_id, status, currency, total_amount, ordered_at)
     SELECT h.order_id, h.key, h.customer_id, h.pool_id, h.address_id, p_status, h.currency, t.amount, h.ordered_at
@@ -18,21 +21,21 @@ BEGIN
         d.unit_amount, d.unit_amount * d.quantity, h.currency
     FROM unnest(p_heads) AS h
     JOIN unnest(p_demand) AS d ON d.ord = h.ord
-    LEFT JOIN (SELECT ord, line_no, sum(backordered) AS backordered FROM unnest(p_shares) GROUP BY 1, 2) AS s
+    LEFT JOIN (SELECT ord, line_no, sum(backordered) AS backordered FROM unnest(p_shares) WHERE backordered > 0 GROUP BY 1, 2) AS s
         ON s.ord = d.ord AND s.line_no = d.line_no;
 
-    INSERT INTO order_allocations (id, order_id, line_id, variant_id, location_id, quantity, state, expires_at)
-    SELECT shop.part_id(h.order_id, (row_number() OVER (PARTITION BY s.ord))::integer), h.order_id,
-        shop.part_id(h.order_id, s.line_no), s.variant_id, s.location_id, s.quantity,
-        CASE p_status WHEN 'held' THEN 'held' ELSE 'committed' END, p_expires_at
-    FROM unnest(p_shares) AS s
-    JOIN unnest(p_heads) AS h ON h.ord = s.ord;
-
-    RETURN apply_movements(array_agg(ROW(s.variant_id, s.location_id, 'available', s.location_id,
-        CASE p_status WHEN 'held' THEN 'held' ELSE 'committed' END, s.quantity, 'order.' || p_status, h.order_id, h.key,
-        NULL)::stock_move))
-    FROM unnest(p_shares) AS s
-    JOIN unnest(p_heads) AS h ON h.ord = s.ord;
+    WITH share AS (
+        SELECT s.*, h.order_id, h.key FROM unnest(p_shares) AS s JOIN unnest(p_heads) AS h ON h.ord = s.ord
+    ), allocation AS (
+        INSERT INTO order_allocations (id, order_id, line_id, variant_id, location_id, quantity, state, expires_at)
+        SELECT shop.part_id(s.order_id, (row_number() OVER (PARTITION BY s.ord))::integer), s.order_id,
+            shop.part_id(s.order_id, s.line_no), s.variant_id, s.location_id, s.quantity, v_state, p_expires_at
+        FROM share AS s
+    )
+    SELECT array_agg(ROW(s.variant_id, s.location_id, 'available', s.location_id, v_state, s.quantity, 'order.' || p_status,
+        s.order_id, s.key, NULL)::stock_move)
+    INTO v_moves FROM share AS s;
+    RETURN apply_movements(v_moves);
 END
 $$;
 

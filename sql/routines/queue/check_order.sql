@@ -10,9 +10,9 @@ BEGIN
         RETURN ('OM011', 'request', 'Give one JSON object: {"version": 1, "key": …, "customer": …, "pool": …, "lines": […]}.')
             ::problem;
     END IF;
-    SELECT min(k) INTO v_field FROM jsonb_object_keys(p_request) AS k
-    WHERE k NOT IN ('version', 'key', 'customer', 'pool', 'currency', 'ordered_at', 'ship_to', 'lines');
-    IF v_field IS NOT NULL THEN
+    IF (p_request - '{version,key,customer,pool,currency,ordered_at,ship_to,lines}'::text[]) <> '{}' THEN
+        SELECT min(k) INTO v_field
+        FROM jsonb_object_keys(p_request - '{version,key,customer,pool,currency,ordered_at,ship_to,lines}'::text[]) AS k;
         RETURN ('OM012', v_field, 'An order has no such field; take it out or correct its name.')::problem;
     END IF;
     IF coalesce(p_request -> 'version', '1') <> '1' THEN
@@ -24,16 +24,18 @@ BEGIN
             RETURN ('OM013', v_field, v_problem)::problem;
         END IF;
     END LOOP;
-    FOREACH v_field IN ARRAY '{currency,ship_to}'::text[] LOOP
-        v_problem := bad_text(nullif(p_request -> v_field, 'null'));
-        IF v_problem IS NOT NULL AND coalesce(p_request -> v_field, 'null') <> 'null' THEN
-            RETURN ('OM013', v_field, v_problem)::problem;
+    IF p_request ?| '{currency,ship_to,ordered_at}' THEN
+        FOREACH v_field IN ARRAY '{currency,ship_to}'::text[] LOOP
+            v_problem := bad_text(nullif(p_request -> v_field, 'null'));
+            IF v_problem IS NOT NULL AND coalesce(p_request -> v_field, 'null') <> 'null' THEN
+                RETURN ('OM013', v_field, v_problem)::problem;
+            END IF;
+        END LOOP;
+        IF coalesce(p_request -> 'ordered_at', 'null') <> 'null'
+            AND (jsonb_typeof(p_request -> 'ordered_at') <> 'string' OR NOT is_time(p_request ->> 'ordered_at'))
+        THEN
+            RETURN ('OM019', 'ordered_at', 'Give a time with its offset, such as 2026-01-31T10:00:00Z.')::problem;
         END IF;
-    END LOOP;
-    IF coalesce(p_request -> 'ordered_at', 'null') <> 'null'
-        AND (jsonb_typeof(p_request -> 'ordered_at') <> 'string' OR NOT is_time(p_request ->> 'ordered_at'))
-    THEN
-        RETURN ('OM019', 'ordered_at', 'Give a time with its offset, such as 2026-01-31T10:00:00Z.')::problem;
     END IF;
     RETURN check_lines(p_request -> 'lines');
 END

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION shop.enqueue_orders(
     p_parsed jsonb[], p_typed shop.order_request[], p_refused jsonb[]
-) RETURNS SETOF jsonb
-LANGUAGE plpgsql VOLATILE ROWS 100
+) RETURNS jsonb[]
+LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
@@ -9,23 +9,27 @@ DECLARE
     v_keys text[];
     v_hashes bytea[];
     v_new text[];
+    v_queued integer;
     v_outcomes jsonb[];
 BEGIN
-    -- The first of equal keys speaks for it; keys are taken in sorted order, so that two calls never deadlock.
-    SELECT array_agg(CASE WHEN jsonb_typeof(p) = 'object' AND bad_text(p -> 'key') IS NULL THEN p ->> 'key' END ORDER BY n),
-        array_agg(CASE WHEN p_typed[n] IS DISTINCT FROM NULL THEN request_hash('order.place', p_typed[n])
+    SELECT array_agg(coalesce(r.key, CASE WHEN jsonb_typeof(p) = 'object' AND bad_text(p -> 'key') IS NULL THEN p ->> 'key' END)
+            ORDER BY n),
+        array_agg(CASE WHEN r.key IS NOT NULL THEN request_hash('order.place', ROW(
+                r.key, r.customer, r.pool, r.currency, r.ordered_at, r.ship_to, r.skus, r.quantities)::order_request)
             ELSE sha256(convert_to('order.place' || (CASE jsonb_typeof(p) WHEN 'object' THEN p - 'key' END)::text, 'UTF8'))
             END ORDER BY n)
     INTO v_keys, v_hashes
-    FROM unnest(p_parsed) WITH ORDINALITY AS r (p, n);
+    FROM ROWS FROM (unnest(p_parsed), unnest(p_typed)) WITH ORDINALITY AS r (
+        p, key, customer, pool, currency, ordered_at, ship_to, skus, quantities, n);
 
+    -- The first of equal keys speaks for it; keys are taken in sorted order, so that two calls never deadlock.
     WITH taken AS (
         INSERT INTO request_keys (key, kind, body_hash, status, answer, decided_at)
         SELECT DISTINCT ON (key) key, 'order.place', hash,
-            CASE WHEN p_refused[n] IS NULL THEN 'pending' ELSE 'rejected' END,
-            outcome(key, 'rejected', NULL, NULL, NULL, NULL) || p_refused[n],
-            CASE WHEN p_refused[n] IS NOT NULL THEN clock_timestamp() END
-        FROM unnest(v_keys, v_hashes) WITH ORDINALITY AS k (key, hash, n)
+            CASE WHEN refused IS NULL THEN 'pending' ELSE 'rejected' END,
+            outcome(key, 'rejected', NULL, NULL, NULL, NULL) || refused,
+            CASE WHEN refused IS NOT NULL THEN clock_timestamp() END
+        FROM unnest(v_keys, v_hashes, p_refused) WITH ORDINALITY AS k (key, hash, refused, n)
         WHERE key IS NOT NULL
         ORDER BY key, n
         ON CONFLICT (key) DO NOTHING
@@ -42,18 +46,24 @@ BEGIN
     ) AS t
     JOIN pools AS p ON p.code = t.pool
     ORDER BY t.n;
+    GET DIAGNOSTICS v_queued = ROW_COUNT;
+    IF v_queued = cardinality(v_keys) THEN
+        RETURN ARRAY(SELECT outcome(key, 'accepted', NULL, NULL, NULL, NULL)
+            FROM unnest(v_keys) WITH ORDINALITY AS k (key, n) ORDER BY n);
+    END IF;
 
     SELECT array_agg(CASE
-        WHEN k.key IS NULL THEN outcome(NULL, 'rejected', NULL, NULL, NULL, NULL) || p_refused[k.n]
+        WHEN k.key IS NULL THEN outcome(NULL, 'rejected', NULL, NULL, NULL, NULL) || k.refused
         WHEN s.body_hash <> k.hash THEN key_conflict(k.key)
         WHEN s.body_hash = k.hash THEN coalesce(s.answer, outcome(k.key, 'accepted', NULL, NULL, NULL, NULL))
     END ORDER BY k.n) INTO v_outcomes
-    FROM unnest(v_keys, v_hashes) WITH ORDINALITY AS k (key, hash, n)
-    LEFT JOIN request_keys AS s ON s.key = k.key;
+    FROM unnest(v_keys, v_hashes, p_refused) WITH ORDINALITY AS k (key, hash, refused, n)
+    LEFT JOIN request_keys AS s ON s.key = k.key
+    WHERE k.n <= cardinality(v_keys);
     IF array_position(v_outcomes, NULL) IS NOT NULL THEN
         RAISE serialization_failure USING MESSAGE = 'a key was pruned just now; try again';
     END IF;
-    RETURN QUERY SELECT o FROM unnest(v_outcomes) WITH ORDINALITY AS u (o, n) ORDER BY n;
+    RETURN v_outcomes;
 END
 $$;
 

@@ -20,7 +20,7 @@ BEGIN
     -- Only the death of this very order: since then the key may have been pruned, and be another's.
     DELETE FROM request_keys
     WHERE key = v_letter.key AND status = 'dead' AND body_hash = request_hash('order.place', v_request);
-    v_outcome := enqueue_orders(ARRAY[v_letter.payload], ARRAY[v_request], ARRAY[v_refused]);
+    v_outcome := (enqueue_orders(ARRAY[v_letter.payload], ARRAY[v_request], ARRAY[v_refused]))[1];
     IF v_outcome ->> 'code' IS DISTINCT FROM 'OM010' THEN
         PERFORM api.settle_letter(p_letter_id, 'replayed');
     END IF;
