@@ -68,7 +68,13 @@ class CelerySide(Side):
         transport = "batch" if self.app == OURS_APP else "stock"
         env = {"ORDERMILL_ORDERS_TRANSPORT": transport, "ORDERMILL_ORDERS_PREFETCH": str(self.prefetch)}
         env |= dict(self.env)
-        block.child("worker", name, node, "celery", "-A", self.app, "worker", *options, env=env)
+        # Each as its own documents start it.
+        module = (
+            ("workers.entry", "worker", "-A", self.app)
+            if self.app == OURS_APP
+            else ("celery", "-A", self.app, "worker")
+        )
+        block.child("worker", name, node, *module, *options, env=env)
 
     def submit(self, block: Block, orders: list[dict[str, Any]]) -> None:
         """Publishes one message an order, or one for each so many."""

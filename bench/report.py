@@ -103,9 +103,15 @@ def runs_table(rows: list[Row]) -> str:
 def ablations_table(_rows: list[Row]) -> str:
     """One lever, one row."""
     levers: list[dict[str, Any]] = json.loads(ABLATIONS.read_text()) if ABLATIONS.exists() else []
-    fields = ("lever", "what", "before", "after", "unit", "verdict")
-    lines = [[str(each[name]) for name in fields] for each in levers]
-    return table(["lever", "what was measured", "before", "after", "unit", ""], lines)
+    lines = []
+    for each in levers:
+        figures = [f"{each[name]:g}" for name in ("before", "after")]
+        between = "" if each["least"] is None else f" ({each['least']:.2f} to {each['most']:.2f})"
+        ratio = f"{each['ratio']:.2f}{between}"
+        said = "kept" if each["kept"] else f"rejected: {each['why']}"
+        said = "" if each["lever"] == "control" else said
+        lines.append([each["lever"], each["what"], each["way"], *figures, each["unit"], ratio, said])
+    return table(["lever", "what it is", "measured on", "before", "after", "unit", "ratio (least to most)", ""], lines)
 
 
 def short_table(rows: list[Row]) -> str:
