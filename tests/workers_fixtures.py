@@ -69,12 +69,16 @@ class Mill:
     # Processes
 
     def start(self, name: str, *arguments: str, app: str = "workers.app", **env: str) -> Child:
-        """Starts a process under this name; it is not ready yet."""
+        """Starts a process of Celery's under this name; it is not ready yet."""
+        return self.start_module(name, app, "celery", "-A", app, *arguments, **env)
+
+    def start_module(self, name: str, mark: str, *module: str, **env: str) -> Child:
+        """Starts `python -m …` under this name; `mark` is one of its arguments."""
         unique = f"{name}-{secrets.token_hex(3)}"
         child = Child(
             name=unique,
-            command=[sys.executable, "-m", "celery", "-A", app, *arguments],
-            mark=app,
+            command=[sys.executable, "-m", *module],
+            mark=mark,
             log=self.folder / f"{unique}.log",
             pid_file=self.folder / f"{unique}.pid",
             env=clean_environment() | self.env | env,

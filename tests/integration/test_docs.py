@@ -81,7 +81,7 @@ ELSEWHERE = {
     "make docs": "tests/integration/test_docs.py::test_generated_documents_are_up_to_date",
     "cd examples/node && npm install && npm start": "tests/integration/test_docs.py::test_the_node_example_is_placed",
 }
-PROCESS = ".venv/bin/celery -A workers.app "
+WORKER, PROCESS = ".venv/bin/ordermill worker ", ".venv/bin/celery -A workers.app "
 
 
 def fences(text: str, language: str) -> list[str]:
@@ -94,7 +94,7 @@ def documented_commands() -> list[str]:
 
 
 def documented_processes() -> list[str]:
-    return [command for command in documented_commands() if command.startswith(PROCESS)]
+    return [command for command in documented_commands() if command.startswith((WORKER, PROCESS))]
 
 
 def placed(text: str) -> dict[str, Any]:
@@ -110,10 +110,14 @@ def running(module_mill: Mill) -> Iterator[dict[str, Child]]:
     example_order(module_mill.database_url)
     children = {}
     for command in documented_processes():
-        arguments = shlex.split(command.removeprefix(PROCESS))
-        kind = "orders" if "orders" in arguments else "general" if "worker" in arguments else arguments[0]
+        if command.startswith(WORKER):
+            module = ["workers.entry", "worker", *shlex.split(command.removeprefix(WORKER))]
+            kind, mark = "orders" if "orders" in module else "general", module[-1]
+        else:
+            module = ["celery", "-A", "workers.app", *shlex.split(command.removeprefix(PROCESS))]
+            kind, mark = module[3], "workers.app"
         assert kind not in children, command
-        children[kind] = module_mill.start(kind, *arguments, PYTHONUNBUFFERED="1")
+        children[kind] = module_mill.start_module(kind, mark, *module, PYTHONUNBUFFERED="1")
     assert set(children) == {"orders", "general", "beat", "flower"}
     ready(children["orders"])
     ready(children["general"])
@@ -163,6 +167,7 @@ def test_a_documented_command_works(documented: Mill, command: str) -> None:
         port = documented.env["ORDERMILL_FLOWER_PORT"]
         assert wait_until(lambda: _answers(f"127.0.0.1:{port}"), 60)
     if "events tail" in command:  # beat starts the dispatcher within seconds
+        run(".venv/bin/python examples/place_order.py", documented)
         order_events = "SELECT count(*) FROM api.events WHERE kind LIKE 'order.%%'"
         assert wait_until(lambda: documented.shop.value(order_events) > 0, 60)
     printed = run(command, documented)
