@@ -10,7 +10,6 @@ Starts servers of its own, durable, in a temporary folder. Each row is written a
 
 import argparse
 import importlib
-import shlex
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.harness import Run, console
+from bench.harness import PAIRS, Run, console
 from bench.placing import erased
 from bench.results import FILE, Results, verdict
 from bench.rig import Rig
@@ -41,7 +40,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("rows", nargs="*", metavar="ROW", help="some rows; default: all")
     parser.add_argument("--quick", action="store_true", help="one pair of a tenth of the orders, nothing tuned")
-    parser.add_argument("--pairs", type=int, default=7, help="pairs of blocks, interleaved (default: 7)")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of blocks, interleaved (default: {PAIRS})")
     parser.add_argument("--history", type=int, metavar="ORDERS", help="orders stored for history_5m_vs_10k (5 million)")
     parser.add_argument("--out", type=Path, help=f"default: {FILE.name} beside this file; quick: {QUICK_FILE}")
     parser.add_argument("--list", action="store_true", help="show the rows and end")
@@ -79,7 +78,7 @@ def main() -> int:
     failed, began = [], time.monotonic()
     works = list(dict.fromkeys(WORK[name] for name in asked.rows or WORK))
     with termination_raised(), tempfile.TemporaryDirectory() as home, erased(Path(home)), Rig(Path(home)) as rig:
-        run = Run(rig, Results(file), asked.pairs, asked.quick, f"python -m bench {shlex.join(sys.argv[1:])}".strip())
+        run = Run(rig, Results(file), asked.pairs, asked.quick)
         run.history = asked.history
         for work in works:
             names = " ".join(name for name, its in WORK.items() if its is work)

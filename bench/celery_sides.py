@@ -45,8 +45,8 @@ class CelerySide(Side):
         """Starts the consumer of events and the workers; ready when each was heard by the consumer."""
         counts = block.rig.home / "events.json"
         counts.unlink(missing_ok=True)
-        client = Celery("a-shop", broker=block.broker, backend=block.broker, set_as_current=False)
-        client.conf.update(task_acks_late=True, result_expires=3600)
+        # No result backend: with one, Celery's client subscribes to each task's result, on both sides alike.
+        client = Celery("a-shop", broker=block.broker, set_as_current=False)
         block.held |= {"client": client, "counts": counts}
         block.child("events", "events", str(counts), "bench.peers.celery_events", block.broker, str(counts))
         processes = self.workers if self.pool == "solo" else 1

@@ -22,7 +22,7 @@ from bench.results import Results
 from bench.rig import Rig
 from bench.sides import Side
 
-CONTROL_BAND = 0.15
+CONTROL_BAND, PAIRS = 0.15, 7
 TUNING_ORDERS, TUNING_ROUNDS = 1_000, 2
 QUICK_SHARE, QUICK_LEAST = 0.1, 300
 COMPONENTS = ("postgres", "redis", "worker", "producer", "total")
@@ -37,9 +37,8 @@ class Run:
 
     rig: Rig
     results: Results
-    pairs: int = 7
+    pairs: int = PAIRS
     quick: bool = False
-    command: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     tunings: dict[Any, Any] = field(default_factory=dict)  # what was found for the same question before
     history: int | None = None  # orders stored for the row of history; None: as many as it promises
@@ -66,18 +65,18 @@ class Run:
         console.print(f"{label}: {side.name} ({side.setting}): {total:.3f} ms CPU an order, {rate:,.0f}/s")
         return measured
 
-    def tune(self, sides: Sequence[T], mix: Mix = THREE_LINES) -> tuple[T, list[Block]]:
+    def tune(self, sides: Sequence[T], mix: Mix = THREE_LINES, orders: int = TUNING_ORDERS) -> tuple[T, list[Block]]:
         """The quickest of these, each by its better round, and how all did; a quick run takes the first.
 
         Asked the same again, it gives what it found.
         """
         if len(sides) == 1 or self.quick:
             return sides[0], []
-        asked = (*sides, mix)
+        asked = (*sides, mix, orders)
         if asked in self.tunings:
             best, shown = self.tunings[asked]
             return sides[best], shown
-        rounds = [[self.block("tuning", side, mix, TUNING_ORDERS) for side in sides] for _ in range(TUNING_ROUNDS)]
+        rounds = [[self.block("tuning", side, mix, orders) for side in sides] for _ in range(TUNING_ROUNDS)]
         tried = [max(same, key=lambda each: each["rate"]) for same in zip(*rounds, strict=True)]
         best = max(range(len(sides)), key=lambda number: tried[number]["rate"])
         shown = [{"setting": b["setting"], "cpu_ms": b["cpu_ms"]["total"], "rate": b["rate"]} for b in tried]
@@ -98,7 +97,10 @@ class Run:
 
     def save(self, row: Block) -> Block:
         """Writes a row down with where and when it was measured, and what its target says."""
-        whole = row | {"command": self.command, "quick": self.quick} | self.facts
+        options = f" --pairs {self.pairs}" if self.pairs != PAIRS else ""
+        options += f" --history {self.history}" if self.history else ""
+        command = f"python -m bench {row['id']}{' --quick' if self.quick else options}"
+        whole = row | {"command": command, "quick": self.quick} | self.facts
         saved = self.results.save(whole)
         console.print(self.results.line(saved))
         return saved

@@ -28,7 +28,7 @@ def bench(folder: Path, *rows: str) -> list[dict[str, Any]]:
     assert list(folder.iterdir()) == [file]
     found: list[dict[str, Any]] = json.loads(file.read_text())
     for row in found:
-        assert row["command"].startswith("python -m bench --quick")
+        assert row["command"] == f"python -m bench {row['id']} --quick"
         assert row["versions"]["postgres_fsync"] == row["versions"]["postgres_synchronous_commit"] == "on"
         assert f"{row['id']}: " in done.stderr
     return found
