@@ -106,10 +106,11 @@ class Block:
         row = self.db.execute(DECIDED).fetchone()
         return int(row[0]) if row else 0
 
-    def wait_decided(self, orders: int) -> float:
+    def wait_decided(self) -> float:
         """Waits until as many orders are decided as were sent; gives that moment, to about 10 ms.
 
-        It asks rarely at first and often near the end: each question costs the database a count.
+        Each question costs the database a count: once orders are being decided, it asks after half of the time that the
+        others will take.
         """
         began, deadline = time.monotonic(), time.monotonic() + DECIDED_SECONDS
         first = self.decided()
@@ -118,8 +119,8 @@ class Block:
             if now > deadline:
                 raise RuntimeError(f"{self.side.name}: {done} of {self.sent} orders decided in {DECIDED_SECONDS} s")
             self.check_children()
-            rate = (done - first) / (now - began) if done > first else orders
-            time.sleep(min(0.5, max(0.01, 0.5 * (self.sent - done) / rate)))
+            left = (self.sent - done) * (now - began) / (done - first) if done > first else 0.0
+            time.sleep(min(0.5, max(0.01, left / 2)))
         return time.monotonic()
 
     @staticmethod

@@ -59,7 +59,7 @@ def typed(order: Order) -> Order:
 def by_celery() -> Send:
     """The Celery door: a message an order, each sent alone."""
     broker = os.environ["CELERY_BROKER_URL"]
-    client = Celery("a-shop", broker=broker, backend=broker, set_as_current=False)
+    client = Celery("a-shop", broker=broker, set_as_current=False)
     client.connection_for_write().ensure_connection(max_retries=3)
 
     def send(orders: list[Order]) -> list[str]:

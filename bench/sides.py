@@ -47,7 +47,7 @@ class Side(ABC):
 
     def wait(self, block: Block, orders: int) -> float:
         """Waits until so many more orders than when it was called are decided; gives that moment."""
-        return block.wait_decided(orders)
+        return block.wait_decided()
 
     def check(self, block: Block) -> None:
         """Raises unless what was sent since the start was done, and the shop verifies."""
