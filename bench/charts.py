@@ -75,7 +75,7 @@ def cores(rows: list[Row], file: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("cores")
     axes.set_ylabel("orders/s")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, file)
 
 
