@@ -111,17 +111,18 @@ def pgbench(block: Block, script: str, clients: int, calls: int, *options: str, 
     return done.stdout
 
 
-def start_drain(block: Block) -> None:
-    """Starts a worker as `make up` does for general work, with the one process that a drain takes, and its drain."""
+def start_drain(block: Block, drains: int = 1) -> None:
+    """Starts a worker as `make up` does for general work, with a process for each of so many drains, and these."""
     node = f"general-{secrets.token_hex(3)}@bench"
-    options = ["-Q", "maintenance", "-n", node, "-c", "1", "-E", "--loglevel=WARNING"]
+    options = ["-Q", "maintenance", "-n", node, "-c", str(drains), "-E", "--loglevel=WARNING"]
     options += ["--without-gossip", "--without-mingle"]
     env = {"ORDERMILL_DRAIN_SECONDS": str(DRAIN_SECONDS)}
-    worker = block.child("worker", "general", node, "celery", "-A", OURS_APP, "worker", *options, env=env)
+    worker = block.child("worker", "general", node, "workers.entry", "worker", "-A", OURS_APP, *options, env=env)
     worker.gently = signal.SIGQUIT  # a warm stop would wait for the drain's turn to end
     block.wait_ready("ready.")
     with Celery("a-shop", broker=block.broker, set_as_current=False) as client:
-        client.send_task("orders.drain", queue="maintenance", ignore_result=True)
+        for _ in range(drains):
+            client.send_task("orders.drain", queue="maintenance", ignore_result=True)
 
 
 DOOR = PgbenchSide("Ordermill, SQL door", drain=True)

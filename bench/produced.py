@@ -1,7 +1,6 @@
 """Sides whose orders come from a process of their own (`bench.producer`): the SQL door, and a worker's bare loop."""
 
 import json
-import os
 import secrets
 import signal
 import time
@@ -9,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
-
 from bench.block import Block
-from bench.celery_sides import OURS_APP
+from bench.database_sides import start_drain
 from bench.sides import Side
 from workers.child import Child, wait_until
 
@@ -90,23 +87,8 @@ class SqlSide(Produced):
         return f"{self.per_call} a call, {self.drains} drain{'s' if self.drains > 1 else ''}"
 
     def start(self, block: Block) -> None:
-        """Starts the worker of queue `maintenance` and, in it, the drains, which go on by themselves."""
-        node = f"drain-{secrets.token_hex(3)}@bench"
-        options = ["-Q", "maintenance", "-n", node, "-c", str(self.drains), "-E", "--loglevel=WARNING"]
-        options += ["--without-gossip", "--without-mingle"]
-        # Killed at the end, it leaves its pool's temporary files behind.
-        here = {"TMPDIR": str(block.rig.home)}
-        block.child("worker", "drain", node, "celery", "-A", OURS_APP, "worker", *options, env=here)
-        block.wait_ready("ready.")
-        with Celery("a-shop", broker=block.broker, set_as_current=False) as client:
-            for _ in range(self.drains):
-                client.send_task("orders.drain", queue="maintenance")
-
-    def stop(self, block: Block) -> None:
-        """Ends the worker at once: a warm stop would wait for the drain's turn, and all is decided."""
-        for child in block.children["worker"]:
-            if child.alive() and child.process:
-                os.killpg(child.process.pid, signal.SIGKILL)
+        """Starts the worker and, in it, the drains, which go on by themselves."""
+        start_drain(block, self.drains)
 
 
 @dataclass(frozen=True)
