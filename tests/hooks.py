@@ -76,7 +76,11 @@ class Receiver:
                 receiver.connections += 1
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                length = int(self.headers["content-length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # its sender was killed in the middle: nothing was told
+                    self.close_connection = True
+                    return
                 got = Got(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
                 status, headers = receiver.answer(got)
                 receiver.got.append(got)
