@@ -87,8 +87,8 @@ class Consumer(CelerysConsumer):
     def _flush_events(self) -> None:
         """Celery's, except that a batch does not wait for the events before it, nor for each of its own to be sent.
 
-        Celery asks for this in the same turn of the loop in which a batch is run, before it or after it by chance. Where
-        batches follow one another closely, their events go together.
+        Celery asks for this in the same turn of the loop in which a batch is run, before it or after it by chance.
+        Where batches follow one another closely, their events go together.
         """
         if self.batch_waits or self._events_wait:
             return
