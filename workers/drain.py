@@ -12,7 +12,7 @@ from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
 from workers import metrics
-from workers.database import call, session
+from workers.database import call, call_one, session
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.logs import log_outcomes
 from workers.settings import Settings
@@ -51,6 +51,8 @@ class Drain:
     floors: dict[int, int] = field(default_factory=dict)
     rests: dict[int, float] = field(default_factory=dict)  # pools that ran into a lock, and until when
     kept: dict[object, float] = field(default_factory=dict)  # claims to be released, and when
+    taken: dict[int, int] = field(default_factory=dict)  # orders by pool since it was last looked at
+    looks: dict[int, float] = field(default_factory=dict)  # when each pool is looked at next
 
     def take_pools(self) -> bool:
         """Locks the pools that are free; false when other drains have them all."""
@@ -126,7 +128,17 @@ class Drain:
         claim = claims[0]
         self.floors[pool] = max(self.floors.get(pool, 0), claim["last_id"])
         self.place(claim)
+        self.look(pool, claim["orders"])
         return int(claim["orders"])
+
+    def look(self, pool: int, orders: int) -> None:
+        """Notes, as often as the database wants it, how much waits and how fast it goes: a pool may have a limit."""
+        self.taken[pool] = self.taken.get(pool, 0) + orders
+        now = time.monotonic()
+        if now >= self.looks.get(pool, 0.0):
+            taken, self.taken[pool] = self.taken[pool], 0
+            pause = call_one("api.note_queue", pool, taken, self.floors.get(pool, 0), on=self.connection)
+            self.looks[pool] = now + pause
 
     def place(self, claim: dict[str, Any]) -> None:
         """Places a claim, or gives it back: in halves when the orders are at fault, else uncounted; raises the latter.
