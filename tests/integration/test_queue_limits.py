@@ -1,6 +1,9 @@
 """How long orders may wait behind the SQL door: what a pool that is too busy refuses, and how it knows that it is."""
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +11,10 @@ import psycopg
 import pytest
 
 from tests.shop import Shop, fingerprint, order
+from tests.workers_fixtures import clean_environment
 from workers.drain import drain
 from workers.settings import get_settings
+from workers.status import of_database, untold, whole
 
 Connect = Callable[[str], psycopg.Connection[Any]]
 LOOK = "SELECT waiting, rate, expected_wait, taken, floor_id FROM shop.queue_looks"
@@ -125,15 +130,16 @@ def test_a_pool_that_is_busy_keeps_no_other_from_taking_orders(limited: Shop) ->
 
 @pytest.mark.parametrize("looked", [False, True])
 def test_without_a_drain_orders_are_refused_once_the_oldest_has_waited_too_long(limited: Shop, looked: bool) -> None:
+    limited.value("SELECT api.set_queue_limit('EAST', '1 min')")
     submit(limited, "old")
     if looked:
         look(limited)  # the last that it did
-    age(limited, 0.5)
+    age(limited, 30)
     assert submit_one(limited, "in time")["status"] == "accepted"
 
-    age(limited, 0.7)
+    age(limited, 40)
 
-    assert "wait about 1.2 s" in submit_one(limited, "late")["message"]
+    assert "would wait about 7" in submit_one(limited, "late")["message"]
     assert submit(limited, "late") == ["refused"]
     limited.drain()  # a drain that has not looked yet
     assert submit_one(limited, "late")["status"] == "accepted"
@@ -204,7 +210,7 @@ def test_how_fast_it_goes_is_learned_while_there_is_always_something_to_take(lim
 
     assert second["rate"] == pytest.approx(250, rel=0.2)
     assert third["rate"] == pytest.approx((second["rate"] + 100) / 2, rel=0.2)
-    assert third["expected_wait"].total_seconds() == pytest.approx(40 / third["rate"])
+    assert third["expected_wait"].total_seconds() == pytest.approx(40 / third["rate"], rel=1e-4)
 
 
 def test_a_drain_with_nothing_to_do_does_not_look_slow(limited: Shop) -> None:
@@ -288,3 +294,50 @@ def test_a_drain_looks_as_it_goes(shop: Shop, runtime: None) -> None:
     [seen] = shop.maps(LOOK)
     assert seen["floor_id"] > 0
     assert shop.verify() == []
+
+
+def command(database_url: str, *words: str) -> subprocess.CompletedProcess[str]:
+    env = clean_environment() | {"DATABASE_URL": database_url, "COLUMNS": "80"}
+    line = [sys.executable, "-m", "workers.cli", "pools", *words]
+    return subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_an_operator_sets_sees_and_takes_away_a_limit(shop: Shop, database_url: str) -> None:
+    shop.stock("A", "E1", 100)
+    assert command(database_url, "limit", "EAST", "0.5").stdout == "EAST: orders may wait 0.5 s\n"
+    assert command(database_url, "limit", "EAST", "0.5").stdout == "EAST: orders may wait 0.5 s, as before\n"
+    submit(shop, "a")
+    age(shop, 30)
+
+    table, listed = command(database_url, "list").stdout, command(database_url, "list", "--json").stdout
+    [east, west] = json.loads(listed)
+    state = whole(of_database(database_url, 5), *map(untold, ("redis", "broker", "cache")))
+    problems = [(each["problem"], each["subject"], each["detail"]) for each in state["problems"]]
+
+    assert re.search(r"EAST +│ +1 +│ +0 +│ .* │ +0.5 s +│ +3\d.\d s", table), table
+    assert max(map(len, table.splitlines())) <= 80
+    assert (west["max_wait_seconds"], west["expected_wait_seconds"]) == (None, None)
+    assert (east["waiting"], east["max_wait_seconds"]) == (1, 0.5)
+    assert re.fullmatch(
+        r"the SQL door refuses its orders: one would wait 3\d\.\d s, and may wait 0\.5 s", problems[0][2]
+    )
+    assert problems[0][:2] == ("too_busy", "EAST")
+    assert command(database_url, "limit", "EAST", "none").stdout == "EAST: orders wait as long as it takes\n"
+    assert submit(shop, "b") == ["accepted"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("NORTH", "1"), "pool: there is no pool NORTH"),
+        (("EAST", "0"), "max_wait: give from 100 milliseconds to 1 day, not 00:00:00"),
+        (("EAST", "soon"), "soon is no number of seconds"),
+    ],
+)
+def test_a_limit_that_an_operator_mistyped_is_one_clear_line(
+    database_url: str, words: tuple[str, str], says: str
+) -> None:
+    done = command(database_url, "limit", *words)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
