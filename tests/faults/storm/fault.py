@@ -60,14 +60,16 @@ class Fault:
     resends: bool = True
     rate: float = 200.0
     check: Check | None = None
-    app: str = "workers.app"
+    orders_app: str = "workers.app"  # what orders workers run, and the general worker; a peer has none of those
+    general_app: str = "workers.app"
     doors: tuple[str, ...] = ("celery", "sql")
-    label: str = ""  # of a peer's row: no fault of ours
+    label: str = ""  # of a peer's row: none of ours
 
     @property
     def rig_key(self) -> tuple[object, ...]:
         """Faults with the same key may be put to one rig, one after the other."""
-        return (self.app, tuple(sorted(self.settings.items())), tuple(piece.__name__ for piece in self.pieces))
+        apps = (self.orders_app, self.general_app, self.label)
+        return (apps, tuple(sorted(self.settings.items())), tuple(piece.__name__ for piece in self.pieces))
 
     def missing(self) -> str | None:
         """Why it cannot be had on this machine; None where it can."""

@@ -108,8 +108,8 @@ def resent(notes: Iterable[Note]) -> dict[str, int]:
     return dict(sorted(Counter(note["door"] for note in notes if note["e"] == "again").items()))
 
 
-def judge(notes: list[Note], shop: Shop, before: Before, waiting: dict[str, int]) -> Verdict:
-    """The verdict on a round; `waiting` is what `Rig.at_rest` found left."""
+def judge(notes: list[Note], shop: Shop, before: Before, waiting: dict[str, int], *, events: bool = True) -> Verdict:
+    """The verdict on a round; `waiting` is what `Rig.at_rest` found left, `events`: whether they are dispatched."""
     asked = wishes(notes)
     verdict = Verdict(intents=len(asked), resent=resent(notes))
     facts = Facts(shop, list(asked))
@@ -120,7 +120,8 @@ def judge(notes: list[Note], shop: Shop, before: Before, waiting: dict[str, int]
         if outcome.get("status") in {"placed", "rejected", "dead", "done"}:
             setattr(verdict, outcome["status"], getattr(verdict, outcome["status"]) + 1)
     found += stock_adds_up(asked, facts, before, available(shop))
-    found += events_came(facts, shop, before)
+    if events:
+        found += events_came(facts, shop, before)
     found += [Contradiction("left", name, f"{count} left") for name, count in waiting.items()]
     found += [Contradiction("wrong", str(name), f"verify: {entry}: {detail}") for name, entry, detail in shop.verify()]
     return verdict

@@ -22,7 +22,7 @@ from tests.faults.storm.plan import DOORS, FEW, LOCATION, PLENTY, SCARCE, SKUS
 from tests.noted import add_noted
 from tests.nursery import Nursery, Seedling
 from tests.shop import Shop
-from tests.workers_fixtures import IMPATIENT, Mill, end, kill, ready
+from tests.workers_fixtures import IMPATIENT, QUIET, Mill, end, kill, ready
 from workers.child import Child, wait_until
 from workers.database import connect
 from workers.embedded import EmbeddedPostgres, EmbeddedValkey
@@ -39,7 +39,7 @@ Piece = Callable[["Rig"], None]
 class Rig:
     """For the length of a `with` block; nothing of it is left afterwards.
 
-    `app` is what the orders workers run; another than Ordermill's needs neither general worker nor beat.
+    `orders_app` is what the orders workers run, and `general_app` the general worker, with a beat; None: there is none.
     """
 
     def __init__(
@@ -48,9 +48,12 @@ class Rig:
         *,
         settings: Mapping[str, str] | None = None,
         pieces: tuple[Piece, ...] = (),
-        app: str = "workers.app",
+        orders_app: str = "workers.app",
+        general_app: str | None = "workers.app",
     ) -> None:
-        self.home, self.settings, self.pieces, self.app = home.absolute(), dict(settings or {}), pieces, app
+        self.home, self.settings, self.pieces = home.absolute(), dict(settings or {}), pieces
+        self.orders_app, self.general_app = orders_app, general_app
+        self.points = self.home  # where `points.arm` is told a point
         self.stack = contextlib.ExitStack()
         self.parts: dict[str, Any] = {}
         self.postgres = EmbeddedPostgres(self.home, fresh=True)
@@ -96,8 +99,8 @@ class Rig:
         seen |= {"CELERY_BROKER_URL": self.seen_redis_url, "ORDERMILL_CACHE_URL": ""}
         self.mill.env = {name: value for name, value in self.mill.env.items() if name not in IMPATIENT}
         # The checkout, for applications that are not installed, such as the load and the peers.
-        self.mill.env |= seen | {"PYTHONPATH": str(ROOT)} | self.settings | self.env
-        self.nursery = self.stack.enter_context(Nursery(self.mill, self.app))
+        self.mill.env |= seen | {"PYTHONPATH": str(ROOT), "STORM_POINTS": str(self.points)} | self.settings | self.env
+        self.nursery = self.stack.enter_context(Nursery(self.mill, self.orders_app))
         self.mend()
 
     def _open_shop(self) -> None:
@@ -143,23 +146,26 @@ class Rig:
         """What a supervisor does: as many workers and beats as there should be, all ready."""
         self.orders = [worker for worker in self.orders if worker.alive()]
         new: list[Seedling] = [self.nursery.begin() for _ in range(ORDERS_WORKERS - len(self.orders))]
-        begun: list[tuple[Child, str]] = []
-        if self.app == "workers.app":
-            self.general = [child for child in self.general if child.alive()]
-            if not self.general:
-                queues = ",".join(GENERAL_QUEUES)
-                child = self.mill.start_worker("general", queues, "-c", str(GENERAL_PROCESSES))
-                self.general.append(child)
-                begun.append((child, " ready."))
-            self.beats = [child for child in self.beats if child.alive()]
-            if not self.beats:
-                self.beats.append(self.begin_beat())
-                begun.append((self.beats[-1], "beat: Starting"))
+        if self.general_app:
+            self.general = [child for child in self.general if child.alive()] or [self.begin_general()]
+            self.beats = [child for child in self.beats if child.alive()] or [self.begin_beat()]
         for worker in new:
             worker.ready()
         self.orders += new
-        for child, words in begun:
-            ready(child, words)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Waits for general workers and beats that were begun."""
+        for child in self.general:
+            ready(child)
+        for child in self.beats:
+            ready(child, "beat: Starting")
+
+    def begin_general(self, app: str | None = None) -> Child:
+        """Another worker of all other queues; it is not ready yet."""
+        queues, node = ",".join(GENERAL_QUEUES), f"general-{secrets.token_hex(3)}@test"
+        arguments = ("worker", "-Q", queues, "-n", node, *QUIET, "-c", str(GENERAL_PROCESSES))
+        return self.mill.start("general", *arguments, app=app or self.general_app or "workers.app")
 
     def begin_beat(self) -> Child:
         """Another beat; it is not ready yet."""
@@ -234,10 +240,12 @@ class Rig:
                 for name, kind in kinds.items()
                 if kind != b"none"
             }
+            if not self.general_app:
+                return {name: count for name, count in found.items() if count}
             for table in ("order_queue", "claims", "events_inbox"):
                 found[table] = shop.count(table)
             found["holds"] = shop.value("SELECT count(*) FROM shop.order_allocations WHERE state = 'held'")
-            behind = "SELECT coalesce(sum(behind), 0)::bigint FROM api.event_consumers WHERE NOT outside"
+            behind = "SELECT coalesce(sum(behind), 0)::bigint FROM api.event_consumers"
             found["events behind"] = shop.value(behind)
         return {name: count for name, count in found.items() if count}
 

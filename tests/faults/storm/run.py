@@ -28,6 +28,7 @@ FILE = ROOT / ".ordermill" / "faults.json"
 SEED = 20_261_124
 WARM_SECONDS = 1.5  # of load before the fault begins
 TAIL_SECONDS = 1.5  # of load after it ended
+DRAIN, PEERS_DRAIN = 60.0, 20.0  # seconds in which all is decided, or never
 RECOVERY_SECONDS = 10.0
 
 
@@ -114,7 +115,7 @@ def one_round(fault: Fault, rig: Rig, seed: str, seconds: float) -> Round:
         before = Before.of(shop)
     stop = threading.Event()
     if fault.load:
-        more = () if fault.resends else ("--no-resend",)
+        more = ("--drain", f"{PEERS_DRAIN if fault.label else DRAIN:g}", *(() if fault.resends else ("--no-resend",)))
         rig.start_load(seed, fault.rate, fault.doors, *more)
         time.sleep(1.0 + WARM_SECONDS)
     timer = threading.Timer(seconds, stop.set)
@@ -129,10 +130,10 @@ def one_round(fault: Fault, rig: Rig, seed: str, seconds: float) -> Round:
     if fault.load:
         time.sleep(max(0.0, ended + TAIL_SECONDS - time.time()))
         rig.stop_load()
-    waiting = rig.at_rest(30.0)
+    waiting = rig.at_rest(10.0 if fault.label else 30.0)
     notes = rig.notes(seed)
     with rig.looking() as shop:
-        verdict = judge(notes, shop, before, waiting)
+        verdict = judge(notes, shop, before, waiting, events=not fault.label)
     verdict.contradictions += [Contradiction("wrong", name, "died by itself") for name in died]
     if fault.check:
         verdict.contradictions += fault.check(rig, seed)
@@ -152,7 +153,10 @@ class Rigs:
         if self._rig is None or self._key != fault.rig_key:
             self.close()
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ordermill-faults-")))
-            rig = Rig(folder, settings=fault.settings, pieces=fault.pieces, app=fault.app)
+            general = None if fault.label else fault.general_app
+            rig = Rig(
+                folder, settings=fault.settings, pieces=fault.pieces, orders_app=fault.orders_app, general_app=general
+            )
             self._rig, self._key = self._stack.enter_context(rig), fault.rig_key
         return self._rig
 
