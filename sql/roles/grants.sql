@@ -31,7 +31,7 @@ api.place_order(jsonb), api.place_orders(jsonb), api.check_request(text, text),
 api.bury_order(jsonb, text, text, integer), api.bury_message(text, text, text, text, integer),
 api.count_attempt(text), api.forget_attempt(text, boolean),
 api.refuse_command(text, text, text, text, text, text),
-api.claim_orders(integer, integer, integer, bigint), api.place_claim(uuid),
+api.claim_orders(integer, integer, integer, bigint, integer), api.place_claim(uuid),
 api.return_claim(uuid, integer, text, text), api.sweep_claims(integer, integer), api.release_claim(uuid),
 api.adjust_inventory(text, text, text, bigint, text, text), api.receive_stock(text, text, jsonb, text, text),
 api.transfer_stock(text, text, text, text, bigint, boolean)
