@@ -69,7 +69,7 @@ def test_what_would_wait_too_long_is_refused_with_a_message_that_says_when_to_co
         "order_id": None,
         "code": "OM025",
         "field": "pool",
-        "message": "Pool EAST is too busy: an order would wait about 3.0 s, and may wait 1 s."
+        "message": "Pool EAST is too busy: orders wait about 3.0 s there, of 1 s that they may."
         " Send it again under this key in 3 s.",
     }
     before = fingerprint(limited.db)
@@ -134,12 +134,12 @@ def test_without_a_drain_orders_are_refused_once_the_oldest_has_waited_too_long(
     submit(limited, "old")
     if looked:
         look(limited)  # the last that it did
-    age(limited, 30)
+    age(limited, 20)
     assert submit_one(limited, "in time")["status"] == "accepted"
 
-    age(limited, 40)
+    age(limited, 50)
 
-    assert "would wait about 7" in submit_one(limited, "late")["message"]
+    assert "orders wait about 7" in submit_one(limited, "late")["message"]
     assert submit(limited, "late") == ["refused"]
     limited.drain()  # a drain that has not looked yet
     assert submit_one(limited, "late")["status"] == "accepted"
@@ -341,3 +341,21 @@ def test_a_limit_that_an_operator_mistyped_is_one_clear_line(
 
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
+
+
+def test_from_half_of_the_limit_on_some_are_refused_and_the_more_the_longer_orders_wait(limited: Shop) -> None:
+    def refused(seconds: float) -> int:
+        limited.db.execute(
+            "UPDATE shop.queue_looks SET looked_at = clock_timestamp(), expected_wait = %s", [f"{seconds} s"]
+        )
+        limited.value("SELECT setseed(0.5)")
+        return sum(
+            limited.value("SELECT shop.why_busy(%s, 'EAST', '1 s')", limited.pool_id()) is not None for _ in range(100)
+        )
+
+    look(limited)
+
+    counts = [refused(seconds) for seconds in (0.0, 0.49, 0.6, 0.8, 1.01)]
+
+    assert (counts[0], counts[1], counts[4]) == (0, 0, 100)
+    assert 5 < counts[2] < 40 < counts[3] < 80

@@ -15,4 +15,4 @@ END
 $$;
 
 COMMENT ON FUNCTION api.set_queue_limit(text, interval) IS
-'Sets how long an order may wait behind the SQL door before the next for its pool are refused (OM025); NULL: as long as it takes. True when that is a change.';
+'Sets how long an order may wait behind the SQL door before further ones for its pool are refused (OM025), some from half of that on; NULL: as long as it takes. True when that is a change.';

@@ -1,13 +1,15 @@
 CREATE OR REPLACE FUNCTION shop.why_busy(p_pool_id integer, p_pool text, p_max_wait interval) RETURNS text
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
 AS $$
 DECLARE
     v_wait interval := api.queue_wait(p_pool_id, p_max_wait);
 BEGIN
-    IF v_wait > p_max_wait THEN
+    -- By chance from half of the limit on, and the more the nearer: else all that comes between two looks is let in, then
+    -- nothing, and many wait for longer than the limit (random early detection).
+    IF v_wait > p_max_wait * (0.5 + random() / 2) THEN
         RETURN format(
-            'Pool %s is too busy: an order would wait about %s s, and may wait %s s. Send it again under this key in %s s.',
+            'Pool %s is too busy: orders wait about %s s there, of %s s that they may. Send it again under this key in %s s.',
             p_pool, round(extract(EPOCH FROM v_wait), 1), trim_scale(extract(EPOCH FROM p_max_wait)),
             ceil(extract(EPOCH FROM v_wait)));
     END IF;

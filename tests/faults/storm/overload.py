@@ -34,6 +34,7 @@ from workers.database import connect
 TIMES, LIMIT, SECONDS = 3.0, 0.5, 20.0
 BACKLOG = 4_000  # orders by which capacity is measured
 TOGETHER, CLIENTS = 20, 2
+LINES = 8  # an order: a basket, so that two cores can offer many times what they can place
 SINGLE_RATE = 40.0
 MODULE = "tests.faults.storm.overload"
 LATENCY = """SELECT count(*), percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (
@@ -111,8 +112,8 @@ def client(asked: argparse.Namespace) -> None:
 
 
 def one(name: str, number: int) -> dict[str, Any]:
-    """An order of one plentiful sku."""
-    return order(f"{name}-{number}", [(SKUS[4 + number % 16], 1)])
+    """An order of plentiful skus."""
+    return order(f"{name}-{number}", [(SKUS[4 + (number + line) % 16], 1) for line in range(LINES)])
 
 
 def submit(session: Any, requests: list[dict[str, Any]]) -> list[str]:
@@ -134,8 +135,8 @@ def run(rig: Rig, times: float = TIMES, limit: float = LIMIT, seconds: float = S
         shop.value("SELECT api.set_queue_limit(%s, make_interval(secs => %s))", POOL, limit)
     with watched(rig, found):
         rate = times * found.capacity
-        clients = [begin(rig, f"many{n}", rate / CLIENTS, TOGETHER, seconds) for n in range(CLIENTS)]
-        singles = begin(rig, "single", SINGLE_RATE, 1, seconds)
+        clients = [begin(rig, f"over-many{n}", rate / CLIENTS, TOGETHER, seconds) for n in range(CLIENTS)]
+        singles = begin(rig, "over-single", SINGLE_RATE, 1, seconds)
         told = [end(each, seconds) for each in (*clients, singles)]
     said: Counter[str] = sum((Counter(each["said"]) for each in told), Counter())
     found.seconds = max(each["seconds"] for each in told)
@@ -157,14 +158,14 @@ def run(rig: Rig, times: float = TIMES, limit: float = LIMIT, seconds: float = S
         shop.value("SELECT api.set_queue_limit(%s, NULL)", POOL)
     if found.p99 > 1.0:
         found.problems.append(f"p99 of accepted orders is {found.p99:.2f} s")
-    if not found.refused or found.others:
+    if not found.refused or found.others:  # else it was no overload
         found.problems.append(f"{found.refused} were refused, others were {found.others}")
     return found
 
 
 def capacity(rig: Rig) -> float:
     """Orders a second that are placed while there is always a whole batch waiting."""
-    told = end(begin(rig, "fill", float("inf"), 100, 60.0, most=BACKLOG), 60.0)
+    told = end(begin(rig, "backlog", float("inf"), 100, 60.0, most=BACKLOG), 60.0)
     assert told["said"] == {"accepted": BACKLOG}, told
     rig.at_rest(120.0)
     with rig.looking() as shop:
@@ -172,7 +173,7 @@ def capacity(rig: Rig) -> float:
             shop.value(
                 "SELECT count(*) / extract(epoch FROM max(decided_at) - min(decided_at)) FROM shop.request_keys"
                 " WHERE key LIKE %s",
-                "over-fill-%",
+                "backlog-%",
             )
         )
 
@@ -180,7 +181,7 @@ def capacity(rig: Rig) -> float:
 def begin(rig: Rig, name: str, rate: float, together: int, seconds: float, *, most: int = 10**9) -> tuple[Child, Path]:
     """Starts an application."""
     out = rig.home / f"{name}.json"
-    arguments = ("client", "--name", f"over-{name}", "--rate", str(rate), "--together", str(together))
+    arguments = ("client", "--name", name, "--rate", str(rate), "--together", str(together))
     more = ("--seconds", str(seconds), "--most", str(most), "--out", str(out))
     return ready(rig.mill.start_module(name, MODULE, MODULE, *arguments, *more), "client: ready."), out
 
