@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -235,12 +236,16 @@ def main() -> int:
             row = Row(fault, asked.seed, skipped=fault.missing())
             rows.append(row)
             details = []
-            for each in rounds_of(fault, rigs, asked) if not row.skipped else ():
-                row.rounds.append(each)
-                if each.problems:
-                    details.append(each.words())
-                    broken |= not fault.label
-                save(rows, asked.file)
+            try:
+                for each in rounds_of(fault, rigs, asked) if not row.skipped else ():
+                    row.rounds.append(each)
+                    if each.problems:
+                        details.append(each.words())
+                    save(rows, asked.file)
+            except Exception:  # the others are run nevertheless
+                details.append(f"fault {fault.number} ended early: {traceback.format_exc()}")
+                rigs.close()
+            broken |= bool(details) and not fault.label
             save(rows, asked.file)
             print("\r" + line_of(row.asdict()), *details, sep="\n", flush=True)
     finally:
