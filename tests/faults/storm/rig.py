@@ -62,6 +62,7 @@ class Rig:
         self.orders: list[Seedling] = []
         self.general: list[Child] = []
         self.beats: list[Child] = []
+        self._schedules: dict[int, Child] = {}
         self.loads: dict[str, Child] = {}
         self._load_arguments: dict[str, tuple[str, ...]] = {}
         self.journals = self.home / "journals"
@@ -168,9 +169,13 @@ class Rig:
         return self.mill.start("general", *arguments, app=app or self.general_app or "workers.app")
 
     def begin_beat(self) -> Child:
-        """Another beat; it is not ready yet."""
-        schedule = self.mill.folder / f"beat-{secrets.token_hex(3)}"
-        return self.mill.start("beat", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO")
+        """Another beat, which knows what one before it did when; it is not ready yet."""
+        taken = {number for number, child in self._schedules.items() if child.alive()}
+        number = next(each for each in range(1, len(taken) + 2) if each not in taken)
+        schedule = self.mill.folder / f"beat-{number}"
+        child = self.mill.start("beat", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO")
+        self._schedules[number] = child
+        return child
 
     def replace(self, worker: Seedling) -> None:
         """Kills an orders worker, while the one that takes its place is already on its way."""
