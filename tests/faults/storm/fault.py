@@ -23,12 +23,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from threading import Event
+from time import monotonic
 from typing import Any
 
 from tests.faults.storm.oracle import Contradiction
 from tests.faults.storm.rig import Piece, Rig
 
-Stop = Event
+
+class Stop(Event):
+    """Set when a round has broken things for long enough."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._ends = monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds until then."""
+        return max(0.0, self._ends - monotonic())
+
+
 Inject = Callable[[Rig, Random, Stop], int]
 Check = Callable[[Rig, str], Iterable[Contradiction]]
 FAKETIME = (

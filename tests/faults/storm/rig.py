@@ -83,6 +83,7 @@ class Rig:
             self.stack.callback(server.erase)
             self.stack.callback(server.stop)
             server.start()
+            server.fresh = False  # a fault may start it again
         migrate(self.database_url)
         self.seen_database_url, self.seen_redis_url = self.database_url, self.redis_url
         for piece in self.pieces:
