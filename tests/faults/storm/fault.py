@@ -14,6 +14,7 @@ nothing hinders recovery but the system itself, and gives how often it broke som
 """
 
 import importlib
+import importlib.util
 import os
 import pkgutil
 import shutil
@@ -45,10 +46,6 @@ class Stop(Event):
 
 Inject = Callable[[Rig, Random, Stop], int]
 Check = Callable[[Rig, str], Iterable[Contradiction]]
-FAKETIME = (
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-)
 
 
 @dataclass(frozen=True)
@@ -119,5 +116,7 @@ def all_faults() -> list[Fault]:
 
 
 def faketime() -> Path | None:
-    """libfaketime, where it is installed."""
-    return next((Path(name) for name in FAKETIME if Path(name).exists()), None)
+    """libfaketime of the PyPI package: under Debian's 0.9.10, Python's `time.sleep` fails."""
+    found = importlib.util.find_spec("libfaketime")
+    folders = found.submodule_search_locations if found else None
+    return next((path for folder in folders or () for path in Path(folder).rglob("libfaketime.so.1")), None)

@@ -162,10 +162,10 @@ class Rig:
         for child, words in begun:
             ready(child, words)
 
-    def begin_beat(self) -> Child:
+    def begin_beat(self, **env: str) -> Child:
         """Another beat; it is not ready yet."""
         schedule = self.mill.folder / f"beat-{secrets.token_hex(3)}"
-        return self.mill.start("beat", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO")
+        return self.mill.start("beat", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO", **env)
 
     def replace(self, worker: Seedling) -> None:
         """Kills an orders worker, while the one that takes its place is already on its way."""
