@@ -76,6 +76,9 @@ class Standby:
     def follow(self) -> None:
         """Copies the primary, and from now on each of its commits waits until it is on disk here too."""
         shutil.rmtree(self.data, ignore_errors=True)
+        self.data.mkdir(mode=0o700)
+        if self._run_as:
+            os.chown(self.data, self._run_as["user"], self._run_as["group"])
         parts = urlsplit(self._primary.url)
         source = urlunsplit(parts._replace(path="/", query=f"application_name={quote(NAME)}"))
         command: list[Any] = [Path(self._child.command[0]).with_name("pg_basebackup"), "-D", self.data, "-d", source]
