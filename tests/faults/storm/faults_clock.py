@@ -1,11 +1,14 @@
 """Fault 22: the clock of one process jumps by two hours, forward and back, while it works: libfaketime."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
 from tests.faults.storm.fault import Stop, faketime, fault
+from tests.faults.storm.oracle import Contradiction
 from tests.faults.storm.rig import GENERAL_PROCESSES, Rig
 from tests.workers_fixtures import ready
+from workers.child import wait_until
 from workers.processes import GENERAL_QUEUES
 
 TWO_HOURS = 7_200
@@ -57,7 +60,15 @@ def with_clocks(rig: Rig) -> dict[str, Clock]:
     return found
 
 
-@fault(22, "clock ±2 h on one process", seconds=40, short=20, needs=("libfaketime",))
+def beat_goes_on(rig: Rig, _seed: str) -> Iterable[Contradiction]:
+    """Its clock is right again: what it sends is seen in its log."""
+    log, words = rig.beats[0].log, "Sending due task"
+    until_now = log.read_text().count(words)
+    if not wait_until(lambda: log.read_text().count(words) > until_now, 10):
+        yield Contradiction("lost", "beat", "sends nothing though its clock is right again")
+
+
+@fault(22, "clock ±2 h on one process", seconds=40, short=20, needs=("libfaketime",), check=beat_goes_on)
 def clock_wrong(rig: Rig, chance: Random, stop: Stop) -> int:
     """An orders worker's, the general worker's or beat's, for some seconds each; at the end all are right."""
     clocks, count = with_clocks(rig), 0
