@@ -87,6 +87,7 @@ class Rig:
             self.stack.callback(server.erase)
             self.stack.callback(server.stop)
             server.start()
+            server.fresh = False  # a fault may start it again
         migrate(self.database_url)
         self.seen_database_url, self.seen_redis_url = self.database_url, self.redis_url
         for piece in self.pieces:
@@ -168,12 +169,12 @@ class Rig:
         arguments = ("worker", "-Q", queues, "-n", node, *QUIET, "-c", str(GENERAL_PROCESSES))
         return self.mill.start("general", *arguments, app=app or self.general_app or "workers.app")
 
-    def begin_beat(self) -> Child:
+    def begin_beat(self, **env: str) -> Child:
         """Another beat, which knows what one before it did when; it is not ready yet."""
         taken = {number for number, child in self._schedules.items() if child.alive()}
         number = next(each for each in range(1, len(taken) + 2) if each not in taken)
         schedule = self.mill.folder / f"beat-{number}"
-        child = self.mill.start("beat", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO")
+        child = self.mill.start("beat", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO", **env)
         self._schedules[number] = child
         return child
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.faults.storm.fault import Fault, all_faults
+from tests.faults.storm.fault import Fault, Stop, all_faults
 from tests.faults.storm.oracle import Before, Contradiction, Verdict, judge, recovery
 from tests.faults.storm.rig import ROOT, Rig
 
@@ -114,11 +114,11 @@ def one_round(fault: Fault, rig: Rig, seed: str, seconds: float) -> Round:
     rig.at_rest()
     with rig.looking() as shop:
         before = Before.of(shop)
-    stop = threading.Event()
     if fault.load:
         more = ("--drain", f"{PEERS_DRAIN if fault.label else DRAIN:g}", *(() if fault.resends else ("--no-resend",)))
         rig.start_load(seed, fault.rate, fault.doors, *more)
         time.sleep(1.0 + WARM_SECONDS)
+    stop = Stop(seconds)
     timer = threading.Timer(seconds, stop.set)
     timer.start()
     try:
