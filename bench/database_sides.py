@@ -114,7 +114,7 @@ def pgbench(block: Block, script: str, clients: int, calls: int, *options: str, 
 def start_drain(block: Block, drains: int = 1) -> None:
     """Starts a worker as `make up` does for general work, with a process for each of so many drains, and these."""
     node = f"general-{secrets.token_hex(3)}@bench"
-    options = ["-Q", "maintenance", "-n", node, "-c", str(drains), "-E", "--loglevel=WARNING"]
+    options = ["-Q", "maintenance", "-n", node, "-c", "2", "-E", "--loglevel=WARNING"]
     options += ["--without-gossip", "--without-mingle"]
     env = {"ORDERMILL_DRAIN_SECONDS": str(DRAIN_SECONDS)}
     worker = block.child("worker", "general", node, "workers.entry", "worker", "-A", OURS_APP, *options, env=env)

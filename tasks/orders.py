@@ -116,12 +116,20 @@ def complete(self: CommandTask, *args: Any, **kwargs: Any) -> Outcome:
 def drain(seconds: float | None = None) -> dict[str, int] | None:
     """Places what waits behind the SQL door for some seconds, then starts its successor; None when others drain."""
     settings = get_settings()
-    done = drain_pools(settings, settings.drain_seconds if seconds is None else seconds)
-    if done is not None and seconds is None:
+    done = drain_pools(settings, settings.drain_seconds if seconds is None else seconds, for_help=call_for_help)
+    if done is not None and seconds is None and done["pools"]:
         # If this is lost, beat starts the next. It expires because on a lone process two chains would go on for ever,
         # each run after the other's and so never finding the pools taken.
         drain.apply_async(retry=False, expires=settings.drain_seconds)
     return done
+
+
+def call_for_help() -> None:
+    """Starts one more drain, which ends by itself; raises OutageError."""
+    try:
+        drain.apply_async((get_settings().drain_seconds,), retry=False, ignore_result=True, expires=5)
+    except (OSError, RedisError, OperationalError) as error:
+        raise OutageError(f"Redis: {error}") from error
 
 
 @app.task(name="orders.sweep", base=JobTask)

@@ -1,11 +1,14 @@
 """Empties the queue behind the SQL door: claims in one transaction, places in the next.
 
-One drain a pool at a time, by a session advisory lock, only for the queue's order: exactly-once rests on the claim.
+At most ORDERMILL_DRAINS a pool, each in a place that is a session advisory lock: the first takes what there is, and
+calls for help when a whole batch waits; the others take whole batches only, and end when there are none. Exactly-once
+rests on the claim, and who is served first on `shop.await_earlier_claims`.
 """
 
 import contextlib
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +16,15 @@ from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
 from workers import metrics
-from workers.database import call, session
+from workers.database import call, call_one, session
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.logs import log_outcomes
 from workers.settings import Settings
 
 log = get_task_logger(__name__)
 
-LOCK_CLASS = 0x4F4D  # "OM": the first half of the advisory lock's key; the second is the pool's id
+LOCK_CLASS = 0x4F4D  # "OM": the first half of the lock's key of a pool's first place; the second half is the pool's id
+PLACE = 0x10000  # added for each further place
 # Polled each 5 ms for 2 s after a find, so that a busy shop need not wait, then each 100 ms: chosen, not measured.
 BUSY_SECONDS, BUSY_PAUSE, IDLE_PAUSE = 2.0, 0.005, 0.1
 # The floor spares the index the dead rows of placed orders. Measured in November 2026: under one long snapshot,
@@ -31,6 +35,8 @@ SWEPT_AT_ONCE = 100
 # An order that waits longer may have a drain that holds the pool's lock and stands still (SIGSTOP, a frozen machine):
 # its TCP is alive, so the server does not end it. Chosen, not measured: above the usual lease and timeouts.
 LATE_SECONDS = 30
+# How long a drain that helps waits for the next whole batch, and how often the first one calls. Chosen, not measured.
+HELP_SECONDS = 0.5
 STOPPED_PAUSE = 1.0  # what stopped a drain will mostly stop its successor: do not spin. Chosen, not measured.
 
 QUERY_CANCELED = "57014"
@@ -41,25 +47,36 @@ MAY_BE_ITS_FAULT = {None, "57P02"}
 
 @dataclass
 class Drain:
-    """One run over the pools that no other drain has; counts what it did."""
+    """One run over the pools that have a place for it; counts what it did, and calls for help."""
 
     settings: Settings
     connection: Connection
+    for_help: Callable[[], None] | None = None
     pools: list[int] = field(default_factory=list)
     placed: int = 0
     rejected: int = 0
     returned: int = 0
     released: int = 0
+    helps: set[int] = field(default_factory=set)  # pools where this is not the first drain
     floors: dict[int, int] = field(default_factory=dict)
     rests: dict[int, float] = field(default_factory=dict)  # pools that ran into a lock, and until when
     kept: dict[object, float] = field(default_factory=dict)  # claims to be released, and when
+    taken: dict[int, int] = field(default_factory=dict)  # orders by pool since it was last looked at
+    looks: dict[int, float] = field(default_factory=dict)  # when each pool is looked at next
+    called_at: float = 0.0
 
     def take_pools(self) -> bool:
-        """Locks the pools that are free; false when other drains have them all."""
-        rows = self.connection.exec_driver_sql(
-            "SELECT id FROM api.pools WHERE pg_try_advisory_lock(%s, id)", (LOCK_CLASS,)
-        )
-        self.pools = [row[0] for row in rows]
+        """Locks a place at each pool that has a free one, the first if it is free; false when there is none."""
+        for place in range(self.settings.drains):
+            # CASE: the order of AND is not promised, and a second place must not be locked in passing.
+            rows = self.connection.exec_driver_sql(
+                "SELECT id FROM api.pools"
+                " WHERE CASE WHEN id = ANY (%s) THEN false ELSE pg_try_advisory_lock(%s, id) END",
+                (self.pools, LOCK_CLASS + place * PLACE),
+            )
+            taken = [row[0] for row in rows]
+            self.pools += taken
+            self.helps.update(taken if place else ())
         return bool(self.pools)
 
     def take_late_pools(self) -> bool:
@@ -82,6 +99,9 @@ class Drain:
     def _run(self, seconds: float, until_empty: bool) -> None:
         now = time.monotonic()
         ends, found_at, floored_at = now + seconds, now, now
+        only_helps = bool(self.helps.issuperset(self.pools))
+        if only_helps:
+            found_at -= HELP_SECONDS  # at once, when the first look finds no whole batch
         while True:
             found = sum(self.turn(pool) for pool in self.pools)
             now = time.monotonic()
@@ -89,6 +109,8 @@ class Drain:
                 return
             if found:
                 found_at = now
+            elif only_helps and now - found_at >= HELP_SECONDS:
+                return
             if now - floored_at > FLOOR_SECONDS:
                 self.floors.clear()
                 self.sweep()
@@ -127,14 +149,41 @@ class Drain:
             self.settings.place_batch,
             self.settings.claim_lease_seconds,
             self.floors.get(pool, 0),
+            self.settings.place_batch if pool in self.helps else 1,
             on=self.connection,
         )
         if not claims:
             return 0
         claim = claims[0]
         self.floors[pool] = max(self.floors.get(pool, 0), claim["last_id"])
+        if claim["claim_id"] is None:
+            return 0
+        if claim["orders"] >= self.settings.place_batch and pool not in self.helps:
+            self.call_for_help()
         self.place(claim)
+        self.look(pool, claim["orders"])
         return int(claim["orders"])
+
+    def look(self, pool: int, orders: int) -> None:
+        """Notes, as often as the database wants it, how much waits and how fast it goes: a pool may have a limit."""
+        self.taken[pool] = self.taken.get(pool, 0) + orders
+        now = time.monotonic()
+        if now >= self.looks.get(pool, 0.0):
+            taken, self.taken[pool] = self.taken[pool], 0
+            pause = call_one("api.note_queue", pool, taken, self.floors.get(pool, 0), on=self.connection)
+            self.looks[pool] = now + pause
+
+    def call_for_help(self) -> None:
+        """Has one more drain started, at most twice a second; where that fails, no more in this run."""
+        now = time.monotonic()
+        if self.for_help is None or self.settings.drains == 1 or now - self.called_at < HELP_SECONDS:
+            return
+        self.called_at = now
+        try:
+            self.for_help()
+        except OutageError as error:
+            log.warning("no drain can be called for help: %s", error)
+            self.for_help = None
 
     def place(self, claim: dict[str, Any]) -> None:
         """Places a claim, or gives it back: in halves when the orders are at fault, else uncounted; raises the latter.
@@ -221,9 +270,16 @@ class Drain:
 
 
 def drain(
-    settings: Settings, seconds: float, *, until_empty: bool = False, late: bool = False
+    settings: Settings,
+    seconds: float,
+    *,
+    until_empty: bool = False,
+    late: bool = False,
+    for_help: Callable[[], None] | None = None,
 ) -> dict[str, int] | None:
-    """Drains the pools that are free for so many seconds, or only until they are empty; None when none is free.
+    """Drains the pools that have a place for so many seconds, or only until they are empty; None when none has one.
+
+    `for_help` starts one more drain, or raises OutageError; it is called when a whole batch waits.
 
     With `late` it drains, whoever has their locks, the pools whose oldest order has waited for `LATE_SECONDS`.
 
@@ -232,7 +288,7 @@ def drain(
     try:
         with session() as connection:
             connection.detach()  # the locks go with this connection, whatever happens
-            run = Drain(settings, connection)
+            run = Drain(settings, connection, for_help)
             if not (run.take_late_pools() if late else run.take_pools()):
                 return None
             stopped = _until_stopped(run, seconds, until_empty)
@@ -243,7 +299,8 @@ def drain(
         log.error("the drain stops: %s", stopped)
         time.sleep(STOPPED_PAUSE)
     return {
-        "pools": len(run.pools),
+        "pools": len(run.pools) - len(run.helps),
+        "helped": len(run.helps),
         "placed": run.placed,
         "rejected": run.rejected,
         "returned": run.returned,

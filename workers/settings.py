@@ -84,6 +84,13 @@ class Settings(BaseSettings):
         "stored, and its key stays unused. Its applications must know the status `refused`.",
     )
     place_many_limit: int = Field(500, ge=1, le=5_000, description="The most orders one `orders.place_many` may carry.")
+    drains: int = Field(
+        2,
+        ge=1,
+        le=16,
+        description="How many `orders.drain` may work at one pool at the same time, each in a process of a general "
+        "worker; all but one only while whole batches wait. More than PostgreSQL has cores help nobody.",
+    )
     drain_seconds: float = Field(
         10.0,
         gt=0,

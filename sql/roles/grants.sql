@@ -31,7 +31,7 @@ api.place_order(jsonb), api.place_orders(jsonb), api.check_request(text, text),
 api.bury_order(jsonb, text, text, integer), api.bury_message(text, text, text, text, integer),
 api.count_attempt(text), api.forget_attempt(text, boolean),
 api.refuse_command(text, text, text, text, text, text),
-api.claim_orders(integer, integer, integer, bigint), api.place_claim(uuid),
+api.claim_orders(integer, integer, integer, bigint, integer), api.place_claim(uuid),
 api.return_claim(uuid, integer, text, text), api.sweep_claims(integer, integer), api.release_claim(uuid),
 api.adjust_inventory(text, text, text, bigint, text, text), api.receive_stock(text, text, jsonb, text, text),
 api.transfer_stock(text, text, text, text, bigint, boolean)
@@ -89,3 +89,8 @@ GRANT EXECUTE ON FUNCTION api.ordered_skus(uuid[]), api.best_sellers(interval, i
 -- Refusing what is sold out. An application may ask before it submits.
 GRANT EXECUTE ON FUNCTION api.sold_out(text[], text[]) TO ordermill_app, ordermill_worker;
 GRANT EXECUTE ON FUNCTION api.used_keys(text[]) TO ordermill_worker;
+-- How long orders may wait behind the SQL door. The view api.queue calls queue_wait for whoever reads it.
+GRANT EXECUTE ON FUNCTION api.queue_wait(integer, interval)
+TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION api.set_queue_limit(text, interval) TO ordermill_worker, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION api.note_queue(integer, integer, bigint) TO ordermill_worker;

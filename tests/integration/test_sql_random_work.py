@@ -182,8 +182,8 @@ def test_random_work_on_several_connections_leaves_the_shop_clean(shop: Shop, da
 
     assert findings == []
     assert shop.verify() == []
-    # Our own routines lock in one order: none of them deadlocks with another.
-    assert [state for actor in actors for state in actor.retried] == []
+    # Our own routines lock in one order: none of them deadlocks with another. Only plenty that was gone is tried again.
+    assert [state for actor in actors for state in actor.retried if "take_stock" not in state] == []
     assert shop.value(DEADLOCKS) == 0
     done: Counter[str] = sum((actor.done for actor in actors), Counter())
     assert {"placed", "rejected OM001", "held", "done", "accepted"} <= set(done), done

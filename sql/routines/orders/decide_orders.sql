@@ -1,6 +1,6 @@
 CREATE OR REPLACE FUNCTION shop.decide_orders(
     p_requests shop.order_request[], p_kind text, p_status text, p_expires_at timestamptz,
-    p_terms text DEFAULT ''
+    p_terms text DEFAULT '', p_claim shop.claims DEFAULT NULL
 ) RETURNS SETOF jsonb
 LANGUAGE plpgsql VOLATILE ROWS 100
 SET search_path = shop, pg_temp
@@ -11,7 +11,10 @@ DECLARE
     v_heads order_head[];
     v_chosen order_head[];
     v_demand order_demand[];
-    v_locked stock_levels[];
+    v_ample stock_levels[];
+    v_levels stock_levels[];
+    v_shares order_share[];
+    v_moves stock_move[];
 BEGIN
     IF coalesce(cardinality(p_requests), 0) = 0 THEN
         RETURN;
@@ -24,15 +27,25 @@ BEGIN
         v_demand := demand_of_good(v_heads, v_demand);
     END IF;
     IF cardinality(v_demand) > 0 THEN
-        SELECT lock_stock(array_agg(d.variant_id), array_agg(l.id)) INTO v_locked
-        FROM unnest(v_demand) AS d JOIN locations AS l ON l.pool_id = d.pool_id;
-        v_chosen := choose_orders(v_heads, v_demand, v_locked);
-        IF v_chosen IS NOT NULL THEN
-            v_heads := v_chosen;
-            v_demand := demand_of_good(v_heads, v_demand);
+        -- Levels are locked as late as can be, for others wait for them: where there is plenty, last of all. A hold is
+        -- placed in its caller's own transaction, which must not be told to try again.
+        v_ample := CASE WHEN p_status = 'placed' THEN ample_levels(v_demand) END;
+        v_levels := v_ample;
+        IF v_ample IS NULL THEN
+            IF p_claim.id IS NOT NULL THEN
+                PERFORM await_earlier_claims(p_claim);
+            END IF;
+            SELECT lock_stock(array_agg(d.variant_id), array_agg(l.id)) INTO v_levels
+            FROM unnest(v_demand) AS d JOIN locations AS l ON l.pool_id = d.pool_id;
+            v_chosen := choose_orders(v_heads, v_demand, v_levels);
+            IF v_chosen IS NOT NULL THEN
+                v_heads := v_chosen;
+                v_demand := demand_of_good(v_heads, v_demand);
+            END IF;
         END IF;
         IF cardinality(v_demand) > 0 THEN
-            PERFORM write_orders(array_agg(h), v_demand, split_demand(v_demand, v_locked), p_status, p_expires_at)
+            v_shares := split_demand(v_demand, v_levels);
+            SELECT write_orders(array_agg(h), v_demand, v_shares, p_status, p_expires_at) INTO v_moves
             FROM unnest(v_heads) AS h WHERE h.code IS NULL;
         END IF;
     END IF;
@@ -51,8 +64,13 @@ BEGIN
         key, customer, pool, currency, ordered_at, ship_to, skus, quantities, n)
     JOIN request_keys AS k ON k.key = r.key
     ORDER BY r.n;
+
+    IF v_ample IS NOT NULL THEN
+        PERFORM take_stock(v_shares);
+    END IF;
+    PERFORM apply_movements(v_moves) WHERE v_moves IS NOT NULL;
 END
 $$;
 
-COMMENT ON FUNCTION shop.decide_orders(shop.order_request[], text, text, timestamptz, text) IS
+COMMENT ON FUNCTION shop.decide_orders(shop.order_request[], text, text, timestamptz, text, shop.claims) IS
 'Decides a batch in one transaction, first come first served, set by set: keys, names, stock, then all writes. One bad order never fails the others. Gives an outcome each, in order.';

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION shop.write_orders(
     p_heads shop.order_head[], p_demand shop.order_demand[], p_shares shop.order_share[], p_status text,
     p_expires_at timestamptz
-) RETURNS integer
+) RETURNS shop.stock_move[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = shop, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
@@ -35,10 +35,10 @@ BEGIN
     SELECT array_agg(ROW(s.variant_id, s.location_id, 'available', s.location_id, v_state, s.quantity, 'order.' || p_status,
         s.order_id, s.key, NULL)::stock_move)
     INTO v_moves FROM share AS s;
-    RETURN apply_movements(v_moves);
+    RETURN v_moves;
 END
 $$;
 
 COMMENT ON FUNCTION shop.write_orders(
     shop.order_head[], shop.order_demand[], shop.order_share[], text, timestamptz
-) IS 'Writes chosen orders whole: heads, lines, allocations, movements; triggers add history and events. Gives the movements made.';
+) IS 'Writes chosen orders: heads, lines, allocations; triggers add history and events. Gives the movements that are still to be applied.';

@@ -4,21 +4,21 @@ SET search_path = shop, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
-    v_ids bigint[];
+    v_claim claims;
     v_requests order_request[];
 BEGIN
     -- Who deletes the claim has the orders. Nothing deleted: it was swept back, or placed by a twin.
-    DELETE FROM claims WHERE id = p_claim_id RETURNING queue_ids INTO v_ids;
+    DELETE FROM claims WHERE id = p_claim_id RETURNING * INTO v_claim;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     WITH gone AS (
-        DELETE FROM order_queue WHERE id = ANY (v_ids)
+        DELETE FROM order_queue WHERE id = ANY (v_claim.queue_ids)
         RETURNING id, key, customer, pool, currency, ordered_at, ship_to, skus, quantities
     )
     SELECT array_agg(ROW(key, customer, pool, currency, ordered_at, ship_to, skus, quantities)::order_request ORDER BY id)
     INTO v_requests FROM gone;
-    RETURN QUERY SELECT decide_orders(v_requests, 'order.place', 'placed', NULL);
+    RETURN QUERY SELECT decide_orders(v_requests, 'order.place', 'placed', NULL, '', v_claim);
 END
 $$;
 

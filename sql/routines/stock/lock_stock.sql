@@ -20,4 +20,4 @@ END
 $$;
 
 COMMENT ON FUNCTION shop.lock_stock(bigint[], integer[]) IS
-'Locks the levels of these (variant, location) pairs in the one global order and gives those that are there, as they are now. Once a transaction, before any level is read; read no others, for a level made since is not locked.';
+'Locks the levels of these (variant, location) pairs in the one global order and gives those that are there, as they are now. Once a transaction; what was read of a level before is only a guess. Decide by no others, for a level made since is not locked.';

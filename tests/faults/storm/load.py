@@ -236,8 +236,9 @@ class Load:
             wanted.unsure, self.rests = True, time.time() + REST_SECONDS
             self.journal.note("unsure", key=key, door=self.asked.door, error=repr(error)[:200])
             return
-        wanted.unsure = False
-        self.journal.note(event, key=key, door=self.asked.door)
+        # A busy pool turned it away: nothing is stored, and it is sent again under its key.
+        wanted.unsure = bool(answer and answer["status"] == "refused")
+        self.journal.note("busy" if wanted.unsure else event, key=key, door=self.asked.door)
         if answer and answer["status"] in ENDS:
             self._answered(key, answer)
 

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import redis
 
-from tests.faults.storm.journal import Note, read_all
+from tests.faults.storm.journal import Journal, Note, read_all
 from tests.faults.storm.plan import DOORS, FEW, LOCATION, PLENTY, SCARCE, SKUS
 from tests.noted import add_noted
 from tests.nursery import Nursery, Seedling
@@ -66,6 +66,7 @@ class Rig:
         self.loads: dict[str, Child] = {}
         self._load_arguments: dict[str, tuple[str, ...]] = {}
         self.journals = self.home / "journals"
+        self.seed = ""  # of the round
 
     # From start to end
 
@@ -230,6 +231,10 @@ class Rig:
             codes[door] = child.process.wait(seconds)
         self.loads.clear()
         return codes
+
+    def journal(self, name: str) -> Journal:
+        """A journal beside those of the load, for what a fault orders by itself."""
+        return Journal(self.journals / f"{self.seed.replace(':', '-')}-{name}.jsonl")
 
     def notes(self, seed: str) -> list[Note]:
         """What the load of this seed has noted until now."""

@@ -110,6 +110,7 @@ COUNTED = ("lost", "doubled", "oversold", "reordered", "left", "wrong")
 def one_round(fault: Fault, rig: Rig, seed: str, seconds: float) -> Round:
     """Breaks things once, in the given time."""
     began = time.monotonic()
+    rig.seed = seed
     rig.mend()
     rig.at_rest()
     with rig.looking() as shop:
