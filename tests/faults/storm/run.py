@@ -10,6 +10,8 @@ decided, the oracle looks, `verify` is asked. Faults that want the same rig have
 import argparse
 import contextlib
 import json
+import math
+import subprocess
 import sys
 import tempfile
 import threading
@@ -17,6 +19,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -82,6 +85,7 @@ class Row:
     def asdict(self) -> dict[str, Any]:
         """As `.ordermill/faults.json` has it."""
         counts = {kind: sum(each.verdict.count(kind) for each in self.rounds) for kind in COUNTED}
+        slowest = max((each.recovery_s for each in self.rounds), default=0.0)
         sent: dict[str, int] = {}
         for each in self.rounds:
             for door, count in each.verdict.resent.items():
@@ -92,11 +96,13 @@ class Row:
             "rounds": len(self.rounds),
             "injected": sum(each.injected for each in self.rounds),
             **counts,
-            "recovery_s": round(max((each.recovery_s for each in self.rounds), default=0.0), 1),
+            "recovery_s": round(slowest, 1) if math.isfinite(slowest) else None,  # None: never
             "intents": sum(each.verdict.intents for each in self.rounds),
             "resent": sent,
             "seconds": round(sum(each.seconds for each in self.rounds)),
             "seed": self.seed,
+            "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+            "commit": commit(),
             "first": next((problem for each in self.rounds for problem in each.problems), None),
         }
         if self.fault.label:
@@ -169,25 +175,37 @@ class Rigs:
         self._stack = contextlib.ExitStack()
 
 
+@lru_cache(maxsize=1)
+def commit() -> str:
+    """What is run."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def numbered(row: dict[str, Any]) -> tuple[str, int]:
+    """A row's place: ours before those of peers, by number."""
+    return row.get("label", ""), row["fault"]
+
+
 def save(rows: list[Row], file: Path) -> None:
     """Writes the rows at once and whole; rows of faults that were not run stay as they are."""
-    kept = {(row["fault"], row.get("label", "")): row for row in json.loads(file.read_text())} if file.exists() else {}
-    kept |= {(row.fault.number, row.fault.label): row.asdict() for row in rows if row.rounds or row.skipped}
+    kept = {numbered(row): row for row in json.loads(file.read_text())} if file.exists() else {}
+    kept |= {numbered(row): row for row in (each.asdict() for each in rows if each.rounds or each.skipped)}
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".new")
-    ordered = sorted(kept.values(), key=lambda row: (row.get("label", ""), row["fault"]))
-    unfinished.write_text(json.dumps(ordered, indent=1) + "\n")
+    unfinished.write_text(json.dumps(sorted(kept.values(), key=numbered), indent=1) + "\n")
     unfinished.replace(file)
 
 
 def line_of(row: dict[str, Any]) -> str:
     """A row of the table on a terminal of 80 columns."""
     sent = sum(row["resent"].values())
+    back = "never" if row["recovery_s"] is None else row["recovery_s"]
     name = row["name"] + (f" ({row['label']})" if row.get("label") else "")
     cells = f"{row['fault']:>2} {name:<28.28} {row['rounds']:>4} {row['injected']:>5} {row['lost']:>4}"
     if row.get("skipped"):
         return f"{row['fault']:>2} {name:<28.28} skipped: {row['skipped']}"
-    return f"{cells} {row['doubled']:>4} {row['oversold']:>4} {row['reordered']:>5} {sent:>5} {row['recovery_s']:>6}"
+    return f"{cells} {row['doubled']:>4} {row['oversold']:>4} {row['reordered']:>5} {sent:>5} {back:>6}"
 
 
 HEAD = f"{'':>2} {'fault':<28} runs broke lost  dbl over order again back s"
