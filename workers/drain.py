@@ -5,6 +5,7 @@ calls for help when a whole batch waits; the others take whole batches only, and
 rests on the claim, and who is served first on `shop.await_earlier_claims`.
 """
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ BUSY_SECONDS, BUSY_PAUSE, IDLE_PAUSE = 2.0, 0.005, 0.1
 # claiming 50 rose from 0.5 to 16 ms after 200,000 deletes; with the floor, 0.6 ms. How long one is kept is chosen, not
 # measured: a transaction that commits late may be below it, and waits for that long.
 FLOOR_SECONDS = 1.0
+SWEPT_AT_ONCE = 100
 # An order that waits longer may have a drain that holds the pool's lock and stands still (SIGSTOP, a frozen machine):
 # its TCP is alive, so the server does not end it. Chosen, not measured: above the usual lease and timeouts.
 LATE_SECONDS = 30
@@ -111,9 +113,15 @@ class Drain:
                 return
             if now - floored_at > FLOOR_SECONDS:
                 self.floors.clear()
+                self.sweep()
                 floored_at = now
             if not found:
                 time.sleep(BUSY_PAUSE if now - found_at < BUSY_SECONDS else IDLE_PAUSE)
+
+    def sweep(self) -> None:
+        """Takes back claims whose drain died, for its successor is at work long before the next `orders.sweep`."""
+        with contextlib.suppress(TransientError):
+            call("api.sweep_claims", SWEPT_AT_ONCE, self.settings.claim_attempts, on=self.connection)
 
     def turn(self, pool: int) -> int:
         """A pool's share of a round: one batch, or nothing while it rests from a lock that it ran into."""

@@ -14,6 +14,7 @@ nothing hinders recovery but the system itself, and gives how often it broke som
 """
 
 import importlib
+import importlib.util
 import os
 import pkgutil
 import shutil
@@ -23,18 +24,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from threading import Event
+from time import monotonic
 from typing import Any
 
 from tests.faults.storm.oracle import Contradiction
 from tests.faults.storm.rig import Piece, Rig
 
-Stop = Event
+
+class Stop(Event):
+    """Set when a round has broken things for long enough."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._ends = monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds until then."""
+        return max(0.0, self._ends - monotonic())
+
+
 Inject = Callable[[Rig, Random, Stop], int]
 Check = Callable[[Rig, str], Iterable[Contradiction]]
-FAKETIME = (
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-)
 
 
 @dataclass(frozen=True)
@@ -107,5 +118,7 @@ def all_faults() -> list[Fault]:
 
 
 def faketime() -> Path | None:
-    """libfaketime, where it is installed."""
-    return next((Path(name) for name in FAKETIME if Path(name).exists()), None)
+    """libfaketime of the PyPI package: under Debian's 0.9.10, Python's `time.sleep` fails."""
+    found = importlib.util.find_spec("libfaketime")
+    folders = found.submodule_search_locations if found else None
+    return next((path for folder in folders or () for path in Path(folder).rglob("libfaketime.so.1")), None)

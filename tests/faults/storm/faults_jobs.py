@@ -98,7 +98,7 @@ def one_run_a_slot(rig: Rig, _seed: str) -> Iterable[Contradiction]:
                 yield Contradiction("lost", job, f"its last slot is {runs[-1] if runs else None}")
 
 
-@fault(8, "two beats, killed over a slot", resends=False, short=14.0, seconds=60.0, check=one_run_a_slot)
+@fault(8, "two beats, killed over a slot", resends=False, short=20.0, seconds=60.0, check=one_run_a_slot)
 def beats_killed(rig: Rig, chance: Random, stop: Stop) -> int:
     """Two beats; both are killed, a slot goes by, and two others start."""
     count = 0
@@ -106,7 +106,7 @@ def beats_killed(rig: Rig, chance: Random, stop: Stop) -> int:
         while len(rig.beats) < 2:
             rig.beats.append(rig.begin_beat())
         rig.wait_ready()
-        stop.wait(chance.uniform(2.0, 4.0))
+        stop.wait(chance.uniform(1.0, 4.0))
         for beat in rig.beats:
             rig.kill(beat)
         count, rig.beats = count + len(rig.beats), []

@@ -70,9 +70,9 @@ class CeleryDoor:
         """Publishes; raises whatever Celery raises."""
         task, unwanted = TASKS[kind], body["key"][-1] in "13579"  # half of the results are stored
         try:
-            points.reach("before publish")
+            points.reach("client before publish")
             self.app.send_task(task, args=[body], queue=QUEUE_OF[task], ignore_result=unwanted, retry=False)
-            points.reach("after publish")
+            points.reach("client after publish")
         except Exception:
             self.app.close()
             self.app = self._new(self.url)
@@ -122,8 +122,8 @@ class SqlDoor:
         def work(connection: psycopg.Connection[Any]) -> dict[str, Any]:
             with connection.transaction():
                 row = connection.execute(query, arguments).fetchone()
-                points.reach("before commit")
-            points.reach("after commit")
+                points.reach("client before commit")
+            points.reach("client after commit")
             assert row is not None
             answer: dict[str, Any] = row[0]
             return answer

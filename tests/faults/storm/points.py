@@ -13,7 +13,7 @@ from typing import Any
 
 BATCH = ("fetched", "before place", "after commit", "amid results", "amid acknowledgements")
 DISPATCH = ("while it sequences", "sequenced", "while it gives", "outside done")
-CLIENT = ("before commit", "after commit", "before publish", "after publish")
+CLIENT = ("client before commit", "client after commit", "client before publish", "client after publish")
 FEW_MS = 0.003  # a statement is at work so long after it was sent
 
 

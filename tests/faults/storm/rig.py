@@ -62,6 +62,7 @@ class Rig:
         self.orders: list[Seedling] = []
         self.general: list[Child] = []
         self.beats: list[Child] = []
+        self._schedules: dict[int, Child] = {}
         self.loads: dict[str, Child] = {}
         self._load_arguments: dict[str, tuple[str, ...]] = {}
         self.journals = self.home / "journals"
@@ -87,6 +88,7 @@ class Rig:
             self.stack.callback(server.erase)
             self.stack.callback(server.stop)
             server.start()
+            server.fresh = False  # a fault may start it again
         migrate(self.database_url)
         self.seen_database_url, self.seen_redis_url = self.database_url, self.redis_url
         for piece in self.pieces:
@@ -168,10 +170,14 @@ class Rig:
         arguments = ("worker", "-Q", queues, "-n", node, *QUIET, "-c", str(GENERAL_PROCESSES))
         return self.mill.start("general", *arguments, app=app or self.general_app or "workers.app")
 
-    def begin_beat(self) -> Child:
-        """Another beat; it is not ready yet."""
-        schedule = self.mill.folder / f"beat-{secrets.token_hex(3)}"
-        return self.mill.start("beat", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO")
+    def begin_beat(self, **env: str) -> Child:
+        """Another beat, which knows what one before it did when; it is not ready yet."""
+        taken = {number for number, child in self._schedules.items() if child.alive()}
+        number = next(each for each in range(1, len(taken) + 2) if each not in taken)
+        schedule = self.mill.folder / f"beat-{number}"
+        child = self.mill.start("beat", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO", **env)
+        self._schedules[number] = child
+        return child
 
     def replace(self, worker: Seedling) -> None:
         """Kills an orders worker, while the one that takes its place is already on its way."""

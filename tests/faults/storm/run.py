@@ -10,17 +10,21 @@ decided, the oracle looks, `verify` is asked. Faults that want the same rig have
 import argparse
 import contextlib
 import json
+import math
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.faults.storm.fault import Fault, all_faults
+from tests.faults.storm.fault import Fault, Stop, all_faults
 from tests.faults.storm.oracle import Before, Contradiction, Verdict, judge, recovery
 from tests.faults.storm.rig import ROOT, Rig
 
@@ -42,6 +46,7 @@ class Round:
     verdict: Verdict
     recovery_s: float
     seconds: float = 0.0
+    allowed_s: float = RECOVERY_SECONDS
 
     @property
     def problems(self) -> list[str]:
@@ -49,8 +54,8 @@ class Round:
         first = {each.kind: each for each in reversed(self.verdict.contradictions)}
         others = [each for each in self.verdict.contradictions if each not in first.values()]
         found = [str(each) for each in [*first.values(), *others]]
-        if self.recovery_s > RECOVERY_SECONDS:
-            found.append(f"slow: recovery took {self.recovery_s:.1f} s, not {RECOVERY_SECONDS:g}")
+        if self.recovery_s > self.allowed_s:
+            found.append(f"slow: recovery took {self.recovery_s:.1f} s, not {self.allowed_s:g}")
         if not self.injected:
             found.append("nothing was injected")
         return found
@@ -81,6 +86,7 @@ class Row:
     def asdict(self) -> dict[str, Any]:
         """As `.ordermill/faults.json` has it."""
         counts = {kind: sum(each.verdict.count(kind) for each in self.rounds) for kind in COUNTED}
+        slowest = max((each.recovery_s for each in self.rounds), default=0.0)
         sent: dict[str, int] = {}
         for each in self.rounds:
             for door, count in each.verdict.resent.items():
@@ -91,11 +97,13 @@ class Row:
             "rounds": len(self.rounds),
             "injected": sum(each.injected for each in self.rounds),
             **counts,
-            "recovery_s": round(max((each.recovery_s for each in self.rounds), default=0.0), 1),
+            "recovery_s": round(slowest, 1) if math.isfinite(slowest) else None,  # None: never
             "intents": sum(each.verdict.intents for each in self.rounds),
             "resent": sent,
             "seconds": round(sum(each.seconds for each in self.rounds)),
             "seed": self.seed,
+            "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+            "commit": commit(),
             "first": next((problem for each in self.rounds for problem in each.problems), None),
         }
         if self.fault.label:
@@ -114,11 +122,11 @@ def one_round(fault: Fault, rig: Rig, seed: str, seconds: float) -> Round:
     rig.at_rest()
     with rig.looking() as shop:
         before = Before.of(shop)
-    stop = threading.Event()
     if fault.load:
         more = ("--drain", f"{PEERS_DRAIN if fault.label else DRAIN:g}", *(() if fault.resends else ("--no-resend",)))
         rig.start_load(seed, fault.rate, fault.doors, *more)
         time.sleep(1.0 + WARM_SECONDS)
+    stop = Stop(seconds)
     timer = threading.Timer(seconds, stop.set)
     timer.start()
     try:
@@ -168,25 +176,37 @@ class Rigs:
         self._stack = contextlib.ExitStack()
 
 
+@lru_cache(maxsize=1)
+def commit() -> str:
+    """What is run."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def numbered(row: dict[str, Any]) -> tuple[str, int]:
+    """A row's place: ours before those of peers, by number."""
+    return row.get("label", ""), row["fault"]
+
+
 def save(rows: list[Row], file: Path) -> None:
     """Writes the rows at once and whole; rows of faults that were not run stay as they are."""
-    kept = {(row["fault"], row.get("label", "")): row for row in json.loads(file.read_text())} if file.exists() else {}
-    kept |= {(row.fault.number, row.fault.label): row.asdict() for row in rows if row.rounds or row.skipped}
+    kept = {numbered(row): row for row in json.loads(file.read_text())} if file.exists() else {}
+    kept |= {numbered(row): row for row in (each.asdict() for each in rows if each.rounds or each.skipped)}
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".new")
-    ordered = sorted(kept.values(), key=lambda row: (row.get("label", ""), row["fault"]))
-    unfinished.write_text(json.dumps(ordered, indent=1) + "\n")
+    unfinished.write_text(json.dumps(sorted(kept.values(), key=numbered), indent=1) + "\n")
     unfinished.replace(file)
 
 
 def line_of(row: dict[str, Any]) -> str:
     """A row of the table on a terminal of 80 columns."""
     sent = sum(row["resent"].values())
+    back = "never" if row["recovery_s"] is None else row["recovery_s"]
     name = row["name"] + (f" ({row['label']})" if row.get("label") else "")
     cells = f"{row['fault']:>2} {name:<28.28} {row['rounds']:>4} {row['injected']:>5} {row['lost']:>4}"
     if row.get("skipped"):
         return f"{row['fault']:>2} {name:<28.28} skipped: {row['skipped']}"
-    return f"{cells} {row['doubled']:>4} {row['oversold']:>4} {row['reordered']:>5} {sent:>5} {row['recovery_s']:>6}"
+    return f"{cells} {row['doubled']:>4} {row['oversold']:>4} {row['reordered']:>5} {sent:>5} {back:>6}"
 
 
 HEAD = f"{'':>2} {'fault':<28} runs broke lost  dbl over order again back s"
@@ -236,12 +256,16 @@ def main() -> int:
             row = Row(fault, asked.seed, skipped=fault.missing())
             rows.append(row)
             details = []
-            for each in rounds_of(fault, rigs, asked) if not row.skipped else ():
-                row.rounds.append(each)
-                if each.problems:
-                    details.append(each.words())
-                    broken |= not fault.label
-                save(rows, asked.file)
+            try:
+                for each in rounds_of(fault, rigs, asked) if not row.skipped else ():
+                    row.rounds.append(each)
+                    if each.problems:
+                        details.append(each.words())
+                    save(rows, asked.file)
+            except Exception:  # the others are run nevertheless
+                details.append(f"fault {fault.number} ended early: {traceback.format_exc()}")
+                rigs.close()
+            broken |= bool(details) and not fault.label
             save(rows, asked.file)
             print("\r" + line_of(row.asdict()), *details, sep="\n", flush=True)
     finally:
