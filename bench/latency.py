@@ -1,8 +1,8 @@
 """Open-loop latency: orders sent at the moments of a schedule, and when each was committed.
 
 It counts from the *scheduled* moment, so a producer or a door that is late counts as latency. Committed is an order in
-the first snapshot that shows it: a watcher in the server notes one each millisecond, so a figure is up to about a
-millisecond too long and never too short. (`track_commit_timestamp` notes a moment before the commit's fsync.)
+the first snapshot that shows it: a watcher in the server notes one each half a millisecond, so a figure is up to about
+so much too long and never too short. (`track_commit_timestamp` notes a moment before the commit's fsync.)
 """
 
 import bisect
@@ -20,7 +20,7 @@ from bench.produced import Producer
 from workers.database import connect
 
 LATE, DECIDED = 0.1, 5.0  # seconds: sent or decided later than this, an order is a drop
-WATCH_SECONDS, WATCH_PAUSE = 0.5, 0.001
+WATCH_SECONDS, WATCH_PAUSE = 0.5, 0.0005
 # A procedure that commits: it holds no snapshot, so that it is in no vacuum's way.
 WATCHER = """
     CREATE PROCEDURE pg_temp.watch(p_seconds float8, p_pause float8, INOUT p_seen text[])

@@ -1,49 +1,99 @@
-"""rate of N connections placing pre-made batches / draining; args: repo-sql-dirs..."""
-import sys, threading, time, json, os, tempfile
-from pathlib import Path
+"""How much connections at work side by side add, with the SQL of two revisions: orders a second by one, two, three.
+
+    .venv/bin/python bench/side_by_side.py HEAD~ .     # a revision, or a folder of SQL
+
+Each revision has a database of its own on one server, both filled alike; the rounds take turns. Printed: the median.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from bench.placing import erased, fresh
+from pathlib import Path
+
+from sqlalchemy import make_url
+
 from bench.ablate import sql_of
-from bench.orders import Orders
+from bench.placing import Bench, erased, fresh
 from workers import migrate
-from workers.embedded import Servers
 from workers.database import connect
-def work(url, batches):
+from workers.embedded import Servers
+
+ORDERS, SIZE, ROUNDS, CONNECTIONS = 6_000, 100, 3, (1, 2, 3)
+
+
+def at_once(works: list[Callable[[], None]]) -> float:
+    """Seconds until all have ended."""
+    threads = [threading.Thread(target=work) for work in works]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.monotonic() - began
+
+
+def place(url: str, batches: list[str]) -> None:
+    """A bare loop of `place_orders`; who is told to try again does."""
     with connect(url) as db:
-        for b in batches: db.execute("SELECT api.place_orders(%s)", [b]).fetchall()
-def drains(url, n):
-    def one():
-        with connect(url) as db:
-            floor=0
-            while c := db.execute("SELECT * FROM api.claim_orders(1, 100, 60, %s)", [floor]).fetchone():
-                floor=c[3]
-                while True:
-                    try: db.execute("SELECT api.place_claim(%s)", [c[0]]).fetchall(); break
-                    except Exception as e: print(type(e), str(e)[:80])
-    ts=[threading.Thread(target=one) for _ in range(n)]
-    t=time.monotonic(); [x.start() for x in ts]; [x.join() for x in ts]
-    return time.monotonic()-t
-with ExitStack() as st:
-    home=Path(st.enter_context(tempfile.TemporaryDirectory())); st.enter_context(erased(home/"s"))
-    srv=st.enter_context(Servers(home/"s", database_url=None, redis_url="redis://unused"))
-    sides=[]
-    for i,rev in enumerate(sys.argv[1:]):
-        migrate.SQL=sql_of(rev, home/f"sql{i}")
-        b=st.enter_context(fresh(srv.database_url, f"x{i}"))
-        sides.append((rev,b))
-    def url(b): 
-        return srv.database_url.rsplit('/',1)[0]+'/'+b.db.info.dbname+('?'+srv.database_url.split('?',1)[1] if '?' in srv.database_url else '')
-    for rnd in range(3):
-        for rev,b in sides:
-            out=[]
-            for n in (1,2,3):
-                N=6000
-                bs=[json.dumps([b.orders.typed() for _ in range(100)]) for _ in range(N//100)]
-                ts=[threading.Thread(target=work,args=(url(b),bs[i::n])) for i in range(n)]
-                b.db.execute("CHECKPOINT")
-                t=time.monotonic(); [x.start() for x in ts]; [x.join() for x in ts]
-                out.append(f"place x{n}: {N/(time.monotonic()-t):6.0f}/s")
-            for n in (1,2,3):
-                b.submit(6000,100); b.db.execute("CHECKPOINT")
-                out.append(f"drain x{n}: {6000/drains(url(b),n):6.0f}/s")
-            print(rev, *out, flush=True)
+        for batch in batches:
+            db.execute("SELECT api.place_orders(%s)", [batch]).fetchall()
+
+
+def drain(url: str) -> None:
+    """A bare loop of claiming and placing, until nothing waits."""
+    floor = 0
+    with connect(url) as db:
+        while claim := db.execute("SELECT * FROM api.claim_orders(1, %s, 60, %s)", [SIZE, floor]).fetchone():
+            floor = claim[3]
+            db.execute("SELECT api.place_claim(%s)", [claim[0]]).fetchall()
+
+
+def rate(bench: Bench, url: str, way: str, connections: int) -> float:
+    """Orders a second of so many connections, after a checkpoint."""
+    if way == "drain":
+        bench.submit(ORDERS, SIZE)
+        works: list[Callable[[], None]] = [lambda: drain(url)] * connections
+    else:
+        batches = [json.dumps([bench.orders.typed() for _ in range(SIZE)]) for _ in range(ORDERS // SIZE)]
+        works = [lambda at=at: place(url, batches[at::connections]) for at in range(connections)]  # type: ignore[misc]
+    bench.db.execute("CHECKPOINT")
+    found = ORDERS / at_once(works)
+    if left := bench.db.execute("SELECT count(*) FROM shop.order_queue").fetchone() != (0,):
+        raise RuntimeError(f"{left} orders are left")
+    return found
+
+
+def main() -> None:
+    """Compares what the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("revisions", nargs="+")
+    asked = parser.parse_args().revisions
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(erased(home / "servers"))
+        servers = stack.enter_context(Servers(home / "servers", database_url=None, redis_url="redis://unused"))
+        sides = []
+        for number, revision in enumerate(asked):
+            migrate.SQL = sql_of(revision, home / f"sql{number}")
+            name = f"side_{number}"
+            url = make_url(servers.database_url).set(database=name).render_as_string(hide_password=False)
+            sides.append((revision, stack.enter_context(fresh(servers.database_url, name)), url))
+        ways = [(way, connections) for way in ("place_orders", "drain") for connections in CONNECTIONS]
+        found: dict[tuple[str, str, int], list[float]] = {}
+        for _ in range(ROUNDS):
+            for revision, bench, url in sides:
+                for way, connections in ways:
+                    found.setdefault((revision, way, connections), []).append(rate(bench, url, way, connections))
+        print(f"orders/s, {SIZE} a call, the median of {ROUNDS} rounds: {', '.join(asked)}")
+        for way, connections in ways:
+            medians = [statistics.median(found[revision, way, connections]) for revision in asked]
+            print(f"{way:<14}x{connections}" + "".join(f"{each:9.0f}" for each in medians), flush=True)
+
+
+if __name__ == "__main__":
+    main()

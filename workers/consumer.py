@@ -6,6 +6,7 @@ worker. Here each is set aside first, with the reason, and becomes a dead letter
 
 import contextlib
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from celery.utils.log import get_logger
@@ -34,6 +35,8 @@ class Consumer(CelerysConsumer):
     paused = False
     signed_off = False
     batch_waits = False  # messages have come that are run together in the next turn of the loop
+    events_pause = 0.0  # seconds between two sendings of task events, for a worker that runs many at once
+    _events_at, _events_wait = 0.0, False
     held: frozenset[str] = frozenset()  # queues that an operator has paused and this worker gave up for it
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
@@ -82,12 +85,23 @@ class Consumer(CelerysConsumer):
         self._tell(message, super().on_decode_error, message, exc)
 
     def _flush_events(self) -> None:
-        """Celery's, except that a batch does not wait for the events before it: they go with its own, when it has run.
+        """Celery's, except that a batch does not wait for the events before it, nor for each of its own to be sent.
 
         Celery asks for this in the same turn of the loop in which a batch is run, before it or after it by chance.
+        Where batches follow one another closely, their events go together.
         """
-        if not self.batch_waits:
-            super()._flush_events()
+        if self.batch_waits or self._events_wait:
+            return
+        left = self._events_at + self.events_pause - monotonic()
+        if left > 0:
+            self._events_wait = True
+            self.timer.call_after(left, self._send_events)
+        else:
+            self._send_events()
+
+    def _send_events(self) -> None:
+        self._events_wait, self._events_at = False, monotonic()
+        super()._flush_events()
 
     def pause(self, reason: Exception) -> None:
         """Stops consuming until PostgreSQL answers; remote control and events go on."""
@@ -113,6 +127,8 @@ class Consumer(CelerysConsumer):
         self.signed_off = True  # the timer goes on while what is in hand is finished
         with contextlib.suppress(OSError, RedisError, AttributeError), self._redis() as client:
             queues.sign_off(client, self.hostname)
+        with contextlib.suppress(OSError, RedisError, AttributeError):
+            super()._flush_events()
         super().stop()
 
     def _redis(self) -> Any:

@@ -119,3 +119,28 @@ def test_no_events_are_sent_before_a_batch_that_waits() -> None:
     consumer.batch_waits = False
     consumer._flush_events()
     assert sent == ["events"]
+
+
+def test_events_of_batches_that_follow_one_another_closely_are_sent_together_and_none_is_kept() -> None:
+    sent, timed = [], []
+
+    class Dispatcher:
+        def flush(self) -> None:
+            sent.append("events")
+
+    class Timer:
+        def call_after(self, seconds: float, function: Callable[[], None]) -> None:
+            timed.append((seconds, function))
+
+    consumer = object.__new__(OurConsumer)
+    consumer.event_dispatcher, consumer.timer, consumer.events_pause = Dispatcher(), Timer(), 60.0
+
+    for _ in range(3):
+        consumer._flush_events()
+    assert (sent, len(timed)) == (["events"], 1)
+    assert 0 < timed[0][0] <= 60
+
+    timed[0][1]()
+    assert sent == ["events", "events"]
+    consumer._flush_events()
+    assert (len(sent), len(timed)) == (2, 2)
