@@ -7,6 +7,10 @@ PYTHON ?= python3
 ORDERS ?=
 ROWS ?=
 QUICK ?=
+ROUNDS ?=
+FAULTS ?=
+SHORT ?=
+SEED ?=
 PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo up test check bench docs lock clean
+.PHONY: help demo up test check bench faults docs lock clean
 
 help: ## List these commands
 	@echo "Ordermill: the order engine behind a shop. Commands:"
@@ -44,6 +48,9 @@ check: $(INSTALLED) ## Check layout, types, imports, migrations and SQL format
 bench: $(PEERS) ## Measure beside peers (QUICK=1: all rows, tiny; ROWS="place_vs_celery cache_hit": some)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ROWS)
 	@$(if $(QUICK),true,$(BIN)/python -m bench.report)
+
+faults: $(INSTALLED) ## Break it and count what is lost (ROUNDS=20 FAULTS="1 9 16" SEED=7; SHORT=1: a few seconds each)
+	@$(BIN)/python -m tests.faults.storm $(if $(SHORT),--short) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(FAULTS)
 
 docs: $(INSTALLED) ## Write the generated documents anew
 	@$(BIN)/python docs/generate.py

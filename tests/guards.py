@@ -328,7 +328,16 @@ ALERTS = {
 }
 
 
-REFUSED = WEBHOOKS | CATALOG | STOCK | REQUESTS | ORDERS | UPKEEP | VIEWS | ALERTS
+_LOOK = "INSERT INTO shop.queue_looks (pool_id, waiting, taken, rate) VALUES ({pool}, {waiting}, {taken}, {rate})"
+LIMITS = {
+    "max_wait_in_range": "UPDATE shop.pools SET max_wait = '0 s'",
+    "queue_looks_pkey": f"{_LOOK.format(pool=EAST, waiting=0, taken=0, rate=1)};" * 2,
+    "look_is_at_a_pool": _LOOK.format(pool=0, waiting=0, taken=0, rate=1),
+    "waiting_not_negative": _LOOK.format(pool=EAST, waiting=-1, taken=0, rate=1),
+    "taken_not_negative": _LOOK.format(pool=EAST, waiting=0, taken=-1, rate=1),
+    "rate_above_zero": _LOOK.format(pool=EAST, waiting=0, taken=0, rate=0),
+}
+REFUSED = LIMITS | WEBHOOKS | CATALOG | STOCK | REQUESTS | ORDERS | UPKEEP | VIEWS | ALERTS
 
 EXEMPT = {
     "order_has_one_currency": "the target of line_has_its_order_and_currency; orders_pkey is narrower",

@@ -47,6 +47,14 @@ class Seedling:
         os.kill(self.pid, signal.SIGSTOP)
         assert wait_until(lambda: state(self.pid).startswith("T"), 10, 0.001)
 
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def ask(self) -> None:
+        """SIGTERM: a warm stop, not waited for."""
+        os.kill(self.pid, signal.SIGTERM)
+
     def kill(self) -> None:
         """SIGKILL; gone when this returns."""
         os.kill(self.pid, signal.SIGKILL)

@@ -96,6 +96,7 @@ def configure(application: Celery, settings: Settings) -> None:
         redis_socket_connect_timeout=5,
         result_backend_transport_options={"retry_policy": {"timeout": 15.0}} | behind_sentinel(settings),
         beat_schedule=BEAT_SCHEDULE,
+        beat_scheduler="workers.scheduler:Scheduler",
         beat_max_loop_interval=1,
     )
 

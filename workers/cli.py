@@ -22,6 +22,7 @@ from workers.cli_alerts import alerts
 from workers.cli_cache import cache
 from workers.cli_dead_letters import letters
 from workers.cli_events import events
+from workers.cli_pools import pools
 from workers.cli_queues import queues
 from workers.cli_upkeep import upkeep
 from workers.cli_views import views
@@ -46,6 +47,7 @@ app.add_typer(upkeep)
 app.add_typer(views, name="views")
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(queues, name="queues")
+app.add_typer(pools, name="pools")
 console = Console()
 
 

@@ -5,6 +5,7 @@ calls for help when a whole batch waits; the others take whole batches only, and
 rests on the claim, and who is served first on `shop.await_earlier_claims`.
 """
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
 from workers import metrics
-from workers.database import call, session
+from workers.database import call, call_one, session
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.logs import log_outcomes
 from workers.settings import Settings
@@ -30,6 +31,7 @@ BUSY_SECONDS, BUSY_PAUSE, IDLE_PAUSE = 2.0, 0.005, 0.1
 # claiming 50 rose from 0.5 to 16 ms after 200,000 deletes; with the floor, 0.6 ms. How long one is kept is chosen, not
 # measured: a transaction that commits late may be below it, and waits for that long.
 FLOOR_SECONDS = 1.0
+SWEPT_AT_ONCE = 100
 # An order that waits longer may have a drain that holds the pool's lock and stands still (SIGSTOP, a frozen machine):
 # its TCP is alive, so the server does not end it. Chosen, not measured: above the usual lease and timeouts.
 LATE_SECONDS = 30
@@ -59,6 +61,8 @@ class Drain:
     floors: dict[int, int] = field(default_factory=dict)
     rests: dict[int, float] = field(default_factory=dict)  # pools that ran into a lock, and until when
     kept: dict[object, float] = field(default_factory=dict)  # claims to be released, and when
+    taken: dict[int, int] = field(default_factory=dict)  # orders by pool since it was last looked at
+    looks: dict[int, float] = field(default_factory=dict)  # when each pool is looked at next
     called_at: float = 0.0
 
     def take_pools(self) -> bool:
@@ -109,9 +113,15 @@ class Drain:
                 return
             if now - floored_at > FLOOR_SECONDS:
                 self.floors.clear()
+                self.sweep()
                 floored_at = now
             if not found:
                 time.sleep(BUSY_PAUSE if now - found_at < BUSY_SECONDS else IDLE_PAUSE)
+
+    def sweep(self) -> None:
+        """Takes back claims whose drain died, for its successor is at work long before the next `orders.sweep`."""
+        with contextlib.suppress(TransientError):
+            call("api.sweep_claims", SWEPT_AT_ONCE, self.settings.claim_attempts, on=self.connection)
 
     def turn(self, pool: int) -> int:
         """A pool's share of a round: one batch, or nothing while it rests from a lock that it ran into."""
@@ -151,7 +161,17 @@ class Drain:
         if claim["orders"] >= self.settings.place_batch and pool not in self.helps:
             self.call_for_help()
         self.place(claim)
+        self.look(pool, claim["orders"])
         return int(claim["orders"])
+
+    def look(self, pool: int, orders: int) -> None:
+        """Notes, as often as the database wants it, how much waits and how fast it goes: a pool may have a limit."""
+        self.taken[pool] = self.taken.get(pool, 0) + orders
+        now = time.monotonic()
+        if now >= self.looks.get(pool, 0.0):
+            taken, self.taken[pool] = self.taken[pool], 0
+            pause = call_one("api.note_queue", pool, taken, self.floors.get(pool, 0), on=self.connection)
+            self.looks[pool] = now + pause
 
     def call_for_help(self) -> None:
         """Has one more drain started, at most twice a second; where that fails, no more in this run."""

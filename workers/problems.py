@@ -55,10 +55,21 @@ def _queues(state: dict[str, Any]) -> list[Problem]:
 
 
 def _sql_door(state: dict[str, Any]) -> list[Problem]:
-    return [
+    pools = state["order_queue"] or []
+    old = [
         _problem("orders_old", row["pool"], f"the oldest order of the SQL door waits for {row['oldest_seconds']:.0f} s")
-        for row in state["order_queue"] or []
+        for row in pools
         if (row["oldest_seconds"] or 0) > ORDERS_SECONDS
+    ]
+    return old + [
+        _problem(
+            "too_busy",
+            row["pool"],
+            f"the SQL door refuses its orders: one would wait {row['expected_wait_seconds']:.1f} s,"
+            f" and may wait {row['max_wait_seconds']:.1f} s",
+        )
+        for row in pools
+        if row["max_wait_seconds"] is not None and row["expected_wait_seconds"] > row["max_wait_seconds"]
     ]
 
 

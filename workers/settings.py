@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         description="How long one `events.dispatch` runs before it hands over; a warm stop waits this long.",
     )
     claim_lease_seconds: int = Field(
-        10, ge=1, description="After this a claim whose drain died is swept back; must exceed the statement timeout."
+        7, ge=1, description="After this a claim whose drain died is swept back; must exceed the statement timeout."
     )
     claim_attempts: int = Field(
         3, ge=1, le=20, description="Attempts before what kills its drain or its worker is a dead letter."

@@ -31,11 +31,14 @@ READER = "a login that is a member of ordermill_reader"
 SERVER_SECONDS = 5  # for each server to answer
 QUEUE_OF = {entry["task"]: entry["options"]["queue"] for entry in BEAT_SCHEDULE.values()}
 
+ORDER_QUEUE = """SELECT pool, waiting, claimed, oldest,
+            extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_seconds,
+            extract(epoch FROM max_wait)::float8 AS max_wait_seconds,
+            extract(epoch FROM expected_wait)::float8 AS expected_wait_seconds
+        FROM api.queue ORDER BY pool"""
 # Only what `api` shows to any reader. Of connections a login that may not see other users' sees how many there are.
 _QUESTIONS = {
-    "order_queue": """SELECT pool, waiting, claimed, oldest,
-            extract(epoch FROM clock_timestamp() - oldest)::float8 AS oldest_seconds
-        FROM api.queue ORDER BY pool""",
+    "order_queue": ORDER_QUEUE,
     "events": """SELECT waits_for, events, waits_since,
             extract(epoch FROM clock_timestamp() - waits_since)::float8 AS lag_seconds
         FROM api.event_backlog ORDER BY waits_for""",

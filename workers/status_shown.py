@@ -17,7 +17,7 @@ def show(state: dict[str, Any], console: Console) -> None:
     console.print(servers)
     if state["queues"] is not None:
         _show_queues(state, console)
-    _show_rows(console, "Waiting behind the SQL door", state["order_queue"], ("pool", "waiting", "claimed", "oldest"))
+    show_pools(state["order_queue"], console)
     _show_rows(console, "Orders of the last day", state.get("orders_last_day"), ("status", "orders"))
     _show_rows(console, "Waiting events", state["events"], ("waits_for", "events", "waits_since"))
     _show_rows(console, "Open dead letters", state["dead_letters"], ("source", "code", "letters"))
@@ -43,6 +43,15 @@ def show_problems(problems: list[dict[str, str]], console: Console) -> None:
         console.print(f"[red]problem[/] {escape(line)}", soft_wrap=True, highlight=False)
     if not problems:
         console.print("[green]no problems[/]")
+
+
+def show_pools(pools: list[dict[str, Any]] | None, console: Console) -> None:
+    """What waits behind the SQL door, by pool, with the limits that there are."""
+    names: tuple[str, ...] = ("pool", "waiting", "claimed", "oldest")
+    if any(pool["max_wait_seconds"] is not None for pool in pools or []):
+        pools = [pool | _limit(pool) for pool in pools or []]
+        names += ("an order may wait", "would wait")
+    _show_rows(console, "Waiting behind the SQL door", pools, names)
 
 
 def waited(queue: dict[str, Any]) -> str:
@@ -98,6 +107,13 @@ def _table(title: str, *names: str) -> Table:
     for place, name in enumerate(names):
         table.add_column(name.replace("_", " "), no_wrap=place == 0)  # what a row is about is never cut
     return table
+
+
+def _limit(pool: dict[str, Any]) -> dict[str, str]:
+    limit, wait = pool["max_wait_seconds"], pool["expected_wait_seconds"]
+    if limit is None:
+        return dict.fromkeys(("an order may wait", "would wait"), "-")
+    return {"an order may wait": f"{limit:g} s", "would wait": f"{wait:.1f} s"}
 
 
 def _cell(value: Any) -> str:

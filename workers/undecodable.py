@@ -10,7 +10,7 @@ import json
 import uuid
 from datetime import UTC, datetime
 from queue import Empty
-from typing import Any
+from typing import Any, ClassVar
 
 from kombu.log import get_logger
 from kombu.transport import redis as stock
@@ -109,13 +109,37 @@ class Message(virtual.Message):
 
 
 class QoS(stock.QoS):
-    """kombu's bookkeeping of a channel, whose connection may be gone when it is to be left in order."""
+    """kombu's bookkeeping of a channel, whose connection may be gone when it is to be left in order.
+
+    What was in hand then is put back as soon as Redis takes it, and not only when its visibility timeout is over.
+    """
+
+    left: ClassVar[set[str]] = set()  # tags of this process's earlier channels
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Gives back what is in hand; without a connection it stays in Redis, and is soon overdue."""
+        """Gives back what is in hand; without a connection it stays in Redis for a while."""
         if getattr(self.channel.connection, "client", None) is None:
-            self._delivered.clear()
+            self._leave()
         super().restore_unacked_once(stderr)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """The same, with a connection; a Redis that is away, or refuses all writes, has it back later."""
+        try:
+            super().restore_unacked(client)
+        except (*self.channel.connection_errors, self.channel.ResponseError):
+            self._leave()
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """Puts back what was left, then what nobody has touched for the visibility timeout."""
+        while self.left:
+            tag = next(iter(self.left))
+            self.restore_by_tag(tag)
+            self.left.discard(tag)
+        super().restore_visible(*args, **kwargs)
+
+    def _leave(self) -> None:
+        self.left.update(tag for tag in self._delivered if tag not in self._dirty)
+        self._delivered.clear()
 
 
 class Guarded:

@@ -15,7 +15,10 @@ AREAS: dict[str, dict[str, str]] = {
         "addresses": "Where to ship; `code` is the customer's own name for it, such as `home`.",
     },
     "Stock": {
-        "pools": "A group of locations that serves orders together. An order names one pool.",
+        "pools": (
+            "A group of locations that serves orders together. An order names one pool. `max_wait` is set by "
+            "`api.set_queue_limit`."
+        ),
         "locations": "Where stock is. Each is in exactly one pool; the lowest `priority` serves first.",
         "stock_levels": (
             "How much of a variant a location has, in disjoint accounts. On hand = available + held + committed + "
@@ -33,6 +36,10 @@ AREAS: dict[str, dict[str, str]] = {
             "gets. Kept for `ORDERMILL_KEYS_KEPT_DAYS`."
         ),
         "order_queue": "Orders accepted by the SQL door and not yet decided. Rows are deleted when decided.",
+        "queue_looks": (
+            "What the drain of a pool with a limit (`pools.max_wait`) saw when it last looked: how many wait, how fast "
+            "they are taken, and so how long a new order would wait. Submitting reads it and locks nothing."
+        ),
         "claims": "Which queued orders a drain has taken, until when, and which attempt it is.",
     },
     "Orders": {

@@ -89,3 +89,8 @@ GRANT EXECUTE ON FUNCTION api.ordered_skus(uuid[]), api.best_sellers(interval, i
 -- Refusing what is sold out. An application may ask before it submits.
 GRANT EXECUTE ON FUNCTION api.sold_out(text[], text[]) TO ordermill_app, ordermill_worker;
 GRANT EXECUTE ON FUNCTION api.used_keys(text[]) TO ordermill_worker;
+-- How long orders may wait behind the SQL door. The view api.queue calls queue_wait for whoever reads it.
+GRANT EXECUTE ON FUNCTION api.queue_wait(integer, interval)
+TO ordermill_worker, ordermill_app, ordermill_reader, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION api.set_queue_limit(text, interval) TO ordermill_worker, ordermill_maintainer;
+GRANT EXECUTE ON FUNCTION api.note_queue(integer, integer, bigint) TO ordermill_worker;

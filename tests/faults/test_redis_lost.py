@@ -122,3 +122,20 @@ def test_a_redis_whose_memory_is_full_is_emptied_by_its_workers(mill_on_valkey: 
     assert mill.all_decided(requests, 30)
     assert mill.orders_by_key(requests) == [1] * 250
     assert worker.alive()
+
+
+def test_what_a_full_redis_let_nobody_acknowledge_is_settled_as_soon_as_it_takes_writes(mill_on_valkey: Mill) -> None:
+    mill = mill_on_valkey
+    mill.shop.stock("A", "E1", 5)
+    worker = mill.general_worker()
+    receipt = {"key": "receipt", "location": "E1", "lines": [{"sku": "A", "quantity": 2}]}
+    with mill.locked_stock("A"):
+        mill.send("inventory.receive", receipt, queue="inventory", ignore_result=True)
+        mill.wait_blocked()
+        mill.broker.config_set("min-replicas-to-write", 1)  # refuses each write, as where its disk is full
+    assert wait_until(lambda: "Connection to broker lost" in worker.log.read_text(), 30)
+    mill.broker.config_set("min-replicas-to-write", 0)
+
+    assert wait_until(lambda: not mill.broker.exists("unacked", "inventory"), 30)
+    assert mill.shop.level("A", "E1") == {"available": 7}
+    assert worker.alive()

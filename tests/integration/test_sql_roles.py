@@ -79,6 +79,7 @@ def first_column(table: str) -> str:
     columns |= {"retention_policies": "kind", "retirements": "month", "opening_balances": "held", "archives": "file"}
     columns |= {"upkeep_findings": "report", "table_sizes": "bytes"}
     columns |= {"view_freshness": "view", "view_states": "view"}
+    columns |= {"queue_looks": "waiting"}
     column = columns.get(table.removeprefix("shop."), "id")
     return f"{column} = DEFAULT"
 

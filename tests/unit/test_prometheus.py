@@ -39,7 +39,7 @@ job = dict(job="maintenance.verify", overdue=False, state="succeeded", error=Non
 counted = {"hits": 1, "misses": 0}
 database = untold("database") | {
     "database": 170000,
-    "order_queue": [{"pool": "EAST", "waiting": 1, "claimed": 0, "oldest_seconds": 0.1}],
+    "order_queue": [{"pool": "EAST", "waiting": 1, "claimed": 0, "oldest_seconds": 0.1, "max_wait_seconds": None}],
     "events": [{"waits_for": "inbox", "events": 1, "lag_seconds": 0.1}],
     "dead_letters": [{"source": "celery", "code": "OM091", "letters": 1}],
     "alerts": [{"level": "low", "alerts": 1}],

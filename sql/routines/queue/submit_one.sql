@@ -7,11 +7,21 @@ DECLARE
     v_problem problem := check_order(p_request);
     v_typed order_request;
     v_pool integer;
+    v_max_wait interval;
+    v_busy text;
 BEGIN
     IF v_problem.code IS NULL THEN
         v_typed := as_request(p_request);
-        SELECT id INTO v_pool FROM pools WHERE code = v_typed.pool;
+        SELECT id, max_wait INTO v_pool, v_max_wait FROM pools WHERE code = v_typed.pool;
         IF FOUND THEN
+            IF v_max_wait IS NOT NULL THEN
+                v_busy := why_busy(v_pool, v_typed.pool, v_max_wait);
+                IF v_busy IS NOT NULL THEN
+                    IF NOT EXISTS (SELECT FROM request_keys WHERE key = v_typed.key) THEN
+                        RETURN outcome(v_typed.key, 'refused', NULL, 'OM025', 'pool', v_busy);
+                    END IF;
+                END IF;
+            END IF;
             INSERT INTO request_keys (key, kind, body_hash)
             VALUES (v_typed.key, 'order.place', request_hash('order.place', v_typed)) ON CONFLICT (key) DO NOTHING;
             IF FOUND THEN

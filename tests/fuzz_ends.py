@@ -1,26 +1,24 @@
-"""Ten thousand items that nobody should send, straight into Redis among good orders: workers live, nothing vanishes.
+"""What became of the items of `tests.fuzz`: each ends in exactly one way, and the sum of the ways is their number.
 
-Each item ends in exactly one way, and the sum of the ways is the number of items: *decided* (its key, else its task id,
-has an outcome), *set aside* (it is in `<queue>.undecodable`), a *dead letter*, or *answered* only (it had no key under
-which an outcome could be stored, or it had expired: the Celery result says so).
+*Decided*: its key, else its task id, has an outcome. *Set aside*: it is in `<queue>.undecodable`, or was collected from
+there. A *dead letter*: of an order or a task. *Answered* only: it had no key under which an outcome could be stored, or
+it had expired; the Celery result says so.
 """
 
 import base64
 import json
-import os
 import re
 from collections import Counter
 from typing import Any
 
-from tests.fuzz import Fuzzer, Item
-from tests.fuzz_messages import QUEUED, SKU
-from tests.workers_fixtures import Mill, ready
-from workers.child import wait_until
+from tests.fuzz import Item
+from tests.fuzz_messages import QUEUED
+from tests.workers_fixtures import Mill
+from workers.dead_letters import bury_with, collect
 
-SEED = int(os.environ.get("FUZZ_SEED", "20261122"))
-COUNT = int(os.environ.get("FUZZ_ITEMS", "10000"))
 QUEUES = ("orders", "inventory", "celery")
 MARKER = re.compile(r"[kt]-(\d{6}-[0-9a-f]{10})|\"marker\": ?\"(\d{6}-[0-9a-f]{10})")
+UNREAD = ("OM092", "OM093", "OM094")
 
 
 def push(mill: Mill, items: list[Item]) -> None:
@@ -41,17 +39,25 @@ def left(mill: Mill) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def set_aside(mill: Mill) -> list[tuple[str, bytes]]:
-    """The queue and the bytes of all that was set aside."""
+def item_of(element: dict[str, Any]) -> bytes:
+    """The bytes that lay in the queue, of what was set aside."""
+    if "base64" in element:
+        return base64.b64decode(element["base64"])
+    return str(element["item"]).encode(errors="surrogatepass")
+
+
+def set_aside(mill: Mill) -> list[bytes]:
+    """The bytes of all that was set aside."""
+    collect(mill.broker, QUEUES, bury_with(mill.db))  # as a job does now and then
     kept = []
     for queue in QUEUES:
         for raw in mill.broker.lrange(f"{queue}.undecodable", 0, -1):
             element = json.loads(raw)
             assert element["queue"] == queue
-            assert element["code"] in {"OM092", "OM093", "OM094"}, element
-            item = element["item"].encode(errors="surrogatepass") if "item" in element else None
-            kept.append((queue, base64.b64decode(element["base64"]) if item is None else item))
-    return kept
+            assert element["code"] in UNREAD, element
+            kept.append(item_of(element))
+    letters = mill.shop.rows("SELECT payload FROM shop.dead_letters WHERE code = ANY(%s)", list(UNREAD))
+    return kept + [item_of(payload) for payload in letters]
 
 
 def markers_in(text: str) -> set[str]:
@@ -68,11 +74,12 @@ class Ends:
         ).fetchall()
         self.outcomes: dict[str, str] = dict(rows)
         kept = set_aside(mill)
-        found = [markers_in(raw.decode(errors="replace")) for _, raw in kept]
+        found = [markers_in(raw.decode(errors="replace")) for raw in kept]
         self.aside = Counter(next(iter(markers), "") for markers in found)
-        self.small = Counter(raw for (_, raw), markers in zip(kept, found, strict=True) if not markers)
+        self.small = Counter(raw for raw, markers in zip(kept, found, strict=True) if not markers)
         self.buried: set[str] = set()
-        for key, payload in mill.db.execute("SELECT key, payload::text FROM shop.dead_letters").fetchall():
+        letters = "SELECT key, payload::text FROM shop.dead_letters WHERE code <> ALL (%s)"
+        for key, payload in mill.db.execute(letters, [list(UNREAD)]).fetchall():
             self.buried |= markers_in(f"{key} {payload}")
         marked = [item.marker for item in items if item.marker]
         metas = mill.client.backend.mget([f"celery-task-meta-t-{marker}" for marker in marked])
@@ -94,7 +101,7 @@ class Ends:
         return ways
 
     def wrong(self) -> list[tuple[str, list[str]]]:
-        """The kinds of items that vanished, or ended in two ways, or were good and were not placed."""
+        """The items that vanished, or ended in two ways, or were good and were not placed."""
         found = []
         for item in self.items:
             ways = self.of(item)
@@ -104,32 +111,3 @@ class Ends:
                     (f"{item.marker} {item.queue} {item.kind}", [*ways, str(self.results.get(item.marker))[:200]])
                 )
         return found
-
-    def totals(self) -> Counter[str]:
-        return Counter(way for item in self.items for way in self.of(item))
-
-
-def test_ten_thousand_fuzzed_items_are_each_decided_buried_or_set_aside(fresh_mill: Mill) -> None:
-    mill, items = fresh_mill, Fuzzer(SEED).items(COUNT)
-    mill.shop.stock(SKU, "E1", 1_000_000)
-    workers = [
-        mill.begin_orders_worker(),
-        mill.begin_orders_worker(),
-        mill.start_worker("general", "inventory,celery", "-c", "1"),
-    ]
-    pids = [ready(worker).process.pid for worker in workers]
-
-    push(mill, items)
-
-    emptied = wait_until(lambda: not left(mill) or not all(worker.alive() for worker in workers), 180, 0.25)
-    ends = Ends(mill, items)
-    report: dict[str, Any] = {"seed": SEED, "left": left(mill), "totals": ends.totals()}
-    assert all(worker.alive() for worker in workers), report
-    assert [worker.process and worker.process.pid for worker in workers] == pids
-    wrong = ends.wrong()
-    assert not wrong, "\n".join(map(str, [report, len(wrong), *wrong[:20]]))
-    assert emptied, report
-    assert sum(ends.totals().values()) == len(items)
-    assert ends.small == Counter(item.raw for item in items if not item.marker)
-    assert mill.shop.rows("SELECT key FROM shop.orders GROUP BY key HAVING count(*) > 1") == []
-    print(report)

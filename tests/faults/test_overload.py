@@ -1,0 +1,25 @@
+"""Three times as many orders as can be placed: the SQL door refuses what would wait, and serves what it accepts."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.storm.overload import run
+from tests.faults.storm.rig import Rig
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read in /proc")
+@pytest.mark.timeout(180)
+def test_at_three_times_capacity_the_accepted_are_served_within_a_second_and_the_others_refused_at_once(
+    tmp_path: Path,
+) -> None:
+    with Rig(tmp_path / "rig") as rig:
+        found = run(rig, seconds=6.0)
+
+    print(found.words())
+    assert found.problems == []
+    assert found.offered > 1.5 * found.accepted / found.seconds
+    assert found.refusal_p50_ms < 50
+    assert found.most_waiting < found.capacity
+    assert found.memory_most_mib < found.memory_before_mib + 100
