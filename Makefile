@@ -13,9 +13,10 @@ BIN := $(VENV)/bin
 REQUIRED := $(VENV)/.required
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
+EXAMPLES := $(VENV)/.examples
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo up test check bench docs lock clean
+.PHONY: help demo up test check bench examples docs lock clean
 
 help: ## List these commands
 	@echo "Ordermill: the order engine behind a shop. Commands:"
@@ -28,7 +29,7 @@ up: $(INSTALLED) ## Keep servers, workers, beat and Flower running until Ctrl-C
 	@$(BIN)/ordermill up
 
 test: $(INSTALLED) ## Run all tests (PYTEST_ARGS="-k name" for some)
-	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: $(INSTALLED) ## Check layout, types, imports, migrations and SQL format
 	@failed=""; \
@@ -45,6 +46,8 @@ bench: $(PEERS) ## Measure beside peers (QUICK=1: all rows, tiny; ROWS="place_vs
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ROWS)
 	@$(if $(QUICK),true,$(BIN)/python -m bench.report)
 
+examples: $(EXAMPLES) ## Install what the FastAPI service of examples/ needs
+
 docs: $(INSTALLED) ## Write the generated documents anew
 	@$(BIN)/python docs/generate.py
 
@@ -53,6 +56,10 @@ lock: ## Choose the versions in requirements.lock anew (needs uv)
 		$(foreach extra,archive traces demo dev,--extra $(extra)) pyproject.toml -o requirements.lock
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
 		--extra bench --constraint requirements.lock pyproject.toml -o bench/requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
+		--extra examples --constraint requirements.lock pyproject.toml -o examples/requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
+		--extra archive --extra traces --constraint requirements.lock pyproject.toml -o deploy/requirements.lock
 
 clean: ## Remove .ordermill, caches and .venv
 	@if [ -x $(BIN)/python ] && [ -d .ordermill ]; then \
@@ -68,6 +75,10 @@ $(PEERS): bench/requirements.lock $(INSTALLED)
 	@echo "Installing the peers into $(VENV) (once) ..."
 	@$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r bench/requirements.lock
 	@touch $(PEERS)
+
+$(EXAMPLES): examples/requirements.lock $(INSTALLED)
+	@$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r examples/requirements.lock
+	@touch $(EXAMPLES)
 
 $(REQUIRED): requirements.lock
 	@set -e; \

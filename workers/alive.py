@@ -1,7 +1,7 @@
 """A file that says by its age whether a process does its work: a container's health check reads that for nothing.
 
-A worker touches it with each report to Redis, which its own loop sends every two seconds; beat with each message that it
-sends, at least every five. So it gets old where the process hangs, and also where Redis is away.
+A worker touches it with each report to Redis, which its own loop sends every two seconds; beat with each message, at
+least every five. So it gets old where the process hangs, and also where Redis is away.
 """
 
 import logging
