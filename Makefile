@@ -15,12 +15,14 @@ INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
 EXAMPLES := $(VENV)/.examples
 QUIET := --quiet --disable-pip-version-check
+LOCKED := uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	--python-version 3.11 pyproject.toml
 
 .PHONY: help demo up test check bench examples docs lock clean
 
 help: ## List these commands
 	@echo "Ordermill: the order engine behind a shop. Commands:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
 demo: $(INSTALLED) ## Run real orders through it, verify and show the result (ORDERS=2000 for fewer)
 	@$(BIN)/ordermill demo $(if $(ORDERS),--orders $(ORDERS))
@@ -51,15 +53,11 @@ examples: $(EXAMPLES) ## Install what the FastAPI service of examples/ needs
 docs: $(INSTALLED) ## Write the generated documents anew
 	@$(BIN)/python docs/generate.py
 
-lock: ## Choose the versions in requirements.lock anew (needs uv)
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
-		$(foreach extra,archive traces demo dev,--extra $(extra)) pyproject.toml -o requirements.lock
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
-		--extra bench --constraint requirements.lock pyproject.toml -o bench/requirements.lock
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
-		--extra examples --constraint requirements.lock pyproject.toml -o examples/requirements.lock
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
-		--extra archive --extra traces --constraint requirements.lock pyproject.toml -o deploy/requirements.lock
+lock: ## Choose the versions in the lock files anew (needs uv)
+	$(LOCKED) $(foreach extra,archive traces demo dev,--extra $(extra)) -o requirements.lock
+	$(LOCKED) --constraint requirements.lock --extra bench -o bench/requirements.lock
+	$(LOCKED) --constraint requirements.lock --extra examples -o examples/requirements.lock
+	$(LOCKED) --constraint requirements.lock --extra archive --extra traces -o deploy/requirements.lock
 
 clean: ## Remove .ordermill, caches and .venv
 	@if [ -x $(BIN)/python ] && [ -d .ordermill ]; then \
