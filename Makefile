@@ -17,13 +17,16 @@ BIN := $(VENV)/bin
 REQUIRED := $(VENV)/.required
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
+EXAMPLES := $(VENV)/.examples
 QUIET := --quiet --disable-pip-version-check
+LOCKED := uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	--python-version 3.11 pyproject.toml
 
-.PHONY: help demo up test check bench faults docs lock clean
+.PHONY: help demo up test check bench faults examples docs lock clean
 
 help: ## List these commands
 	@echo "Ordermill: the order engine behind a shop. Commands:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
 demo: $(INSTALLED) ## Run real orders through it, verify and show the result (ORDERS=2000 for fewer)
 	@$(BIN)/ordermill demo $(if $(ORDERS),--orders $(ORDERS))
@@ -32,7 +35,7 @@ up: $(INSTALLED) ## Keep servers, workers, beat and Flower running until Ctrl-C
 	@$(BIN)/ordermill up
 
 test: $(INSTALLED) ## Run all tests (PYTEST_ARGS="-k name" for some)
-	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: $(INSTALLED) ## Check layout, types, imports, migrations and SQL format
 	@failed=""; \
@@ -52,14 +55,16 @@ bench: $(PEERS) ## Measure beside peers (QUICK=1: all rows, tiny; ROWS="place_vs
 faults: $(INSTALLED) ## Break it and count what is lost (ROUNDS=20 FAULTS="1 9 16" SEED=7; SHORT=1: a few seconds each)
 	@$(BIN)/python -m tests.faults.storm $(if $(SHORT),--short) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(FAULTS)
 
+examples: $(EXAMPLES) ## Install what the FastAPI service of examples/ needs
+
 docs: $(INSTALLED) ## Write the generated documents anew
 	@$(BIN)/python docs/generate.py
 
-lock: ## Choose the versions in requirements.lock anew (needs uv)
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
-		$(foreach extra,archive traces demo dev,--extra $(extra)) pyproject.toml -o requirements.lock
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
-		--extra bench --constraint requirements.lock pyproject.toml -o bench/requirements.lock
+lock: ## Choose the versions in the lock files anew (needs uv)
+	$(LOCKED) $(foreach extra,archive traces demo dev,--extra $(extra)) -o requirements.lock
+	$(LOCKED) --constraint requirements.lock --extra bench -o bench/requirements.lock
+	$(LOCKED) --constraint requirements.lock --extra examples -o examples/requirements.lock
+	$(LOCKED) --constraint requirements.lock --extra archive --extra traces -o deploy/requirements.lock
 
 clean: ## Remove .ordermill, caches and .venv
 	@if [ -x $(BIN)/python ] && [ -d .ordermill ]; then \
@@ -75,6 +80,10 @@ $(PEERS): bench/requirements.lock $(INSTALLED)
 	@echo "Installing the peers into $(VENV) (once) ..."
 	@$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r bench/requirements.lock
 	@touch $(PEERS)
+
+$(EXAMPLES): examples/requirements.lock $(INSTALLED)
+	@$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r examples/requirements.lock
+	@touch $(EXAMPLES)
 
 $(REQUIRED): requirements.lock
 	@set -e; \

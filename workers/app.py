@@ -10,14 +10,22 @@ import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
+from celery.signals import (
+    after_task_publish,
+    beat_init,
+    celeryd_init,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+)
 from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import ValidationError
 
 import workers.solo  # noqa: F401  # -P solo is ours
 from beat_schedule import BEAT_SCHEDULE
-from workers import metrics
+from workers import alive, metrics
 from workers.database import forget
 from workers.errors import SetupError
 from workers.flower import prepare_flower
@@ -131,10 +139,9 @@ AREAS = ("orders", "inventory", "events", "alerts", "cache", "views", "webhooks"
 app = Celery("ordermill", include=[f"tasks.{area}" for area in AREAS])
 try:
     configure(app, get_settings())
+    prepare_flower(get_settings())
 except ValidationError as error:
     raise SystemExit(f"ordermill: {unusable(error)}") from None
-try:
-    prepare_flower(get_settings())
 except SetupError as error:
     sys.exit(str(error))  # one line, and not Celery's traceback
 
@@ -196,6 +203,12 @@ def _count(**_: Any) -> None:
         metrics.begin(get_settings().metrics_dir)
     except OSError as error:
         sys.exit(f"ordermill: ORDERMILL_METRICS_DIR cannot be used: {error}")
+
+
+@beat_init.connect(weak=False)
+def _beat_is_alive(**_: Any) -> None:
+    """Beat sends something at least each five seconds, which says that it is well; a worker says so itself."""
+    after_task_publish.connect(alive.touch, weak=False)
 
 
 @worker_init.connect(weak=False)

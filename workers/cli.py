@@ -133,6 +133,15 @@ def migrate() -> None:
 
 
 @app.command()
+def sample() -> None:
+    """Load a sample shop of three products beside what is sold already, for the examples; harmless to repeat."""
+    from workers.sample import PRODUCTS, example_order  # noqa: PLC0415
+
+    example_order(located_settings("database_url").database_url)
+    console.print(f"the sample shop sells {', '.join(sku for sku, *_ in PRODUCTS)}", highlight=False)
+
+
+@app.command()
 def verify() -> None:
     """Recompute stock and totals from their records; show the first bad entry, if there is one, and exit 1."""
     from workers.database import connect  # noqa: PLC0415

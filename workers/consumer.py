@@ -16,7 +16,7 @@ from celery.worker.control import add_consumer as celerys_add_consumer
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError, ResponseError
 
-from workers import queues
+from workers import alive, queues
 from workers.base_task import take_back
 from workers.database import reachable
 from workers.errors import DatabaseError
@@ -142,6 +142,7 @@ class Consumer(CelerysConsumer):
                     pass  # and says so
         except ResponseError as error:
             log.error("which queues are paused cannot be read: %s", error)
+        alive.touch()
 
     def _facts(self) -> dict[str, Any]:
         return {

@@ -11,10 +11,11 @@ from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from redis.connection import parse_url
 
 from workers.mail import SmtpServer
+from workers.secret_files import SecretFiles
 
 SCHEMES = {
     "database_url": ("postgresql", "postgres"),
@@ -57,6 +58,16 @@ class Settings(BaseSettings):
         "ordermill_worker",
         pattern=r"^[a-z_][a-z0-9_]{0,62}$|^$",
         description="The role each runtime connection takes with SET ROLE; empty: stay who you logged in as.",
+    )
+    secrets_dir: Path | None = Field(
+        None,
+        description="A folder with files named as these variables, such as `/run/secrets`: each holds the value of one "
+        "that the environment does not give.",
+    )
+    alive_file: Path | None = Field(
+        None,
+        description="A file that a worker and beat touch while they do their work, for a health check that costs "
+        "nothing; none: nothing is touched.",
     )
     home: Path = Field(Path(".ordermill"), description="Where `demo` and `up` keep embedded servers, logs and results.")
     lock_timeout_ms: int = Field(
@@ -219,6 +230,25 @@ class Settings(BaseSettings):
         description="A folder where this host's workers keep counts for `ordermill metrics`; none: nothing is counted.",
     )
     metrics_port: int = Field(9540, ge=0, le=65_535, description="The port of `ordermill metrics` on loopback.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, then the files of ORDERMILL_SECRETS_DIR."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+    @field_validator("secrets_dir")
+    @classmethod
+    def _is_a_folder(cls, value: Path | None) -> Path | None:
+        if value and not value.is_dir():
+            raise ValueError("there is no such folder")
+        return value
 
     @field_validator("cache_url")
     @classmethod

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,10 @@ from workers.settings import Settings
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "examples/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 PASSWORD = "only-for-this-test"
 
 # Run here, against the processes of the README.
@@ -42,6 +46,7 @@ COMMANDS = (
     ".venv/bin/python examples/place_order.py",
     ".venv/bin/python examples/place_many_orders.py",
     ".venv/bin/python examples/submit_in_transaction.py",
+    ".venv/bin/python examples/submit_with_sqlalchemy.py",
     ".venv/bin/ordermill status",
     ".venv/bin/ordermill queues list",
     ".venv/bin/ordermill queues pause views",
@@ -67,6 +72,11 @@ COMMANDS = (
     "make help",
 )
 RETIRING = "tests/integration/test_archives.py::test_the_command_lists_retires_checks_and_restores"
+SERVICE = ".venv/bin/uvicorn --app-dir examples fastapi_service:app"
+ORDERED = (
+    'curl --json \'{"customer": "C-1", "lines": [{"sku": "TEA-100", "quantity": 2}]}\''
+    " --header 'Idempotency-Key: web-2001' http://127.0.0.1:8000/orders"
+)
 # Too long for a test, or a test of its own: where it is run.
 RETIRING = "tests/integration/test_archives.py::test_the_command_lists_retires_checks_and_restores"
 ELSEWHERE = {
@@ -81,6 +91,8 @@ ELSEWHERE = {
     "make docs": "tests/integration/test_docs.py::test_generated_documents_are_up_to_date",
     "cd examples/node && npm install && npm start": "tests/integration/test_docs.py::test_the_node_example_is_placed",
 }
+FASTAPI = "tests/integration/test_docs.py::test_the_fastapi_service_answers_with_outcomes"
+ELSEWHERE |= dict.fromkeys(("make examples", SERVICE, ORDERED), FASTAPI)
 WORKER, PROCESS = ".venv/bin/ordermill worker ", ".venv/bin/celery -A workers.app "
 
 
@@ -226,6 +238,35 @@ def test_the_node_example_is_placed(documented: Mill) -> None:
     if not shutil.which("node") or not (ROOT / "examples" / "node" / "node_modules").is_dir():
         pytest.skip("run `npm install` in examples/node to include it")
     placed(run("cd examples/node && node place_order.js", documented))
+
+
+@pytest.fixture
+def service(documented: Mill) -> Iterator[str]:
+    """The FastAPI service as a reader starts it; gives its port."""
+    if not (BIN / "uvicorn").exists():
+        pytest.skip("run `make examples` to include it")
+    port = str(free_port(0))
+    module = ["uvicorn", *SERVICE.split()[1:], "--port", port]
+    module[module.index("examples")] = str(ROOT / "examples")
+    child = documented.start_module("service", "fastapi_service:app", *module)
+    yield str(ready(child, "Uvicorn running") and port)
+    assert end(child) in {0, -signal.SIGTERM}
+
+
+def test_the_fastapi_service_answers_with_outcomes(documented: Mill, service: str) -> None:
+    def sent(command: str) -> tuple[int, dict[str, Any]]:
+        here = command.replace(":8000/", f":{service}/") + " --silent --write-out '\n%{http_code}'"
+        answer, _, status = run(here, documented).rpartition("\n")
+        return int(status), json.loads(answer)
+
+    status, first = sent(ORDERED)
+    assert (status, first["status"]) == (201, "placed")
+    assert sent(ORDERED) == (201, first)  # sent again, it is the same order
+    other = ORDERED.replace("web-2001", "web-2002").replace("TEA-100", "TEA-999")
+    status, second = sent(other)
+    assert (status, second["status"], second["code"], second["field"]) == (409, "rejected", "OM002", "lines[0].sku")
+    assert sent(other.replace('"quantity": 2', '"quantity": 0'))[0] == 422
+    assert documented.shop.value("SELECT count(*) FROM api.orders WHERE key LIKE 'web-200%%'") == 1
 
 
 def test_the_examples_of_tasks_md_give_what_it_says(documented: Mill) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from workers.alive import touch
 from workers.database import sqlalchemy_url
+from workers.errors import SetupError
 from workers.settings import Settings, get_settings, unusable
 
 NAMES = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL")
@@ -217,3 +219,50 @@ def test_the_cache_is_never_in_the_brokers_database(monkeypatch: pytest.MonkeyPa
         Settings()
 
     assert "ORDERMILL_CACHE_URL is the broker's database" in unusable(refused.value)
+
+
+def test_what_the_environment_does_not_give_is_read_from_the_folder_of_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ORDERMILL_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("REDIS_URL", "redis://given/1")
+    for name, text in {"DATABASE_URL": "postgresql://a:b@c/d\n", "REDIS_URL": "redis://file/1",
+                       "ORDERMILL_FLOWER_PASSWORD": "of the file\n", "unrelated": "x"}.items():  # fmt: skip
+        (tmp_path / name).write_text(text)
+
+    settings = Settings()
+
+    assert (settings.database_url, settings.redis_url) == ("postgresql://a:b@c/d", "redis://given/1")
+    assert settings.flower_password == "of the file"
+
+
+def test_a_folder_of_secrets_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ORDERMILL_SECRETS_DIR", str(tmp_path / "none"))
+
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+
+    assert unusable(raised.value) == "ORDERMILL_SECRETS_DIR cannot be used: there is no such folder"
+
+
+def test_a_secret_that_cannot_be_read_is_one_sentence_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ORDERMILL_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "DATABASE_URL").write_bytes(b"postgresql://\xff")
+
+    with pytest.raises(SetupError, match=r"^ORDERMILL_SECRETS_DIR: .*database_url.*can't decode"):
+        Settings()
+
+
+def test_a_file_says_that_a_process_is_alive_where_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("alive", "no folder/alive"):
+        monkeypatch.setenv("ORDERMILL_ALIVE_FILE", str(tmp_path / name))
+        get_settings.cache_clear()
+        touch()
+    get_settings.cache_clear()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["alive"]
+    assert "ORDERMILL_ALIVE_FILE cannot be touched" in caplog.text

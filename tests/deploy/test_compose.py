@@ -1,0 +1,281 @@
+"""docker-compose.yml as a stranger has it: up from nothing, the examples are placed, and no password can be seen.
+
+The image is built and everything started once for this module, in a project, on ports and with secrets of its own.
+"""
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+
+from tests.servers import docker_answers
+from tests.workers_fixtures import clean_environment
+from workers.child import wait_until
+from workers.database import connect
+from workers.embedded_valkey import free_port
+
+ROOT = Path(__file__).parent.parent.parent
+FILES = ("docker-compose.yml", "tests/deploy/password_file.yml")
+COMPOSE = ["docker-compose", *(word for name in FILES for word in ("--file", str(ROOT / name)))]
+PORTS = ("POSTGRES_PORT", "REDIS_PORT", "CACHE_PORT", "FLOWER_PORT", "METRICS_PORT")
+OURS = ("orders", "general", "beat", "flower", "metrics")
+SERVERS = ("postgres", "redis", "cache")
+PYTHON = "python:3.11-slim"
+IMAGES = ("postgres:17", "redis:7", PYTHON)
+ALIVE = "/tmp/alive"  # noqa: S108  # in a container
+UP_SECONDS = 150
+
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed"),
+    pytest.mark.xdist_group("compose"),  # one deployment, not one for each of pytest's processes
+]
+
+
+class Deployment:
+    """One project of Compose, by the commands that a reader types."""
+
+    def __init__(self, folder: Path) -> None:
+        self.secrets = folder / "secrets"
+        self.ports = {name: str(free_port(0)) for name in PORTS}
+        self.env = clean_environment() | self.ports
+        self.env |= {"SECRETS": str(self.secrets), "BUILD_NETWORK": "host", "ORDERMILL_IMAGE": "ordermill-test"}
+        self.project = f"ordermill-test-{os.getpid()}"
+        subprocess.run([ROOT / "deploy" / "make-secrets", self.secrets], check=True)
+
+    def compose(self, *arguments: str) -> str:
+        """What `docker-compose` printed; a failure fails the test."""
+        command = [*COMPOSE, "--project-name", self.project, "--profile", "monitoring", *arguments]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=220)
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def container(self, service: str) -> str:
+        labels = {"project": self.project, "service": service, "oneoff": "False"}
+        asked = (
+            word for name, value in labels.items() for word in ("--filter", f"label=com.docker.compose.{name}={value}")
+        )
+        [found] = docker("ps", "--all", "--quiet", "--no-trunc", *asked).split()
+        return found
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        [found] = json.loads(docker("inspect", self.container(service)))
+        return dict(found)
+
+    def healthy(self, *services: str) -> bool:
+        asked = [self.inspect(service)["State"].get("Health", {}).get("Status") for service in services]
+        return set(asked) == {"healthy"}
+
+    def secret(self, name: str) -> str:
+        return (self.secrets / name).read_text().strip()
+
+    def application(self) -> dict[str, str]:
+        """The addresses of an application on this machine; its login may submit orders and write no table of ours."""
+        broker, database = (f"127.0.0.1:{self.ports[name]}" for name in ("REDIS_PORT", "POSTGRES_PORT"))
+        return {
+            "DATABASE_URL": f"postgresql://shop_web:{self.secret('web_password')}@{database}/ordermill",
+            "REDIS_URL": f"redis://:{self.secret('redis_password')}@{broker}/1",
+            "CELERY_BROKER_URL": f"redis://:{self.secret('redis_password')}@{broker}/0",
+        }
+
+    def redis(self, port: str) -> redis.Redis:
+        password = self.secret("redis_password")
+        return redis.Redis(port=int(self.ports[port]), password=password, retry=None, decode_responses=True)
+
+
+def docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def passes(container: str, check: list[str]) -> bool:
+    """Whether a container's health check would say that it is well, now."""
+    command = ["sh", "-c", check[1]] if check[0] == "CMD-SHELL" else check[1:]
+    done = subprocess.run(["docker", "exec", container, *command], capture_output=True, check=False, timeout=60)
+    return done.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Everything up and well, with the sample shop in it."""
+    if not docker_answers():
+        pytest.skip("Docker does not answer")
+    known = subprocess.run(["docker", "image", "inspect", *IMAGES], capture_output=True, check=False)
+    if known.returncode:
+        pytest.skip(f"Docker has not all of {', '.join(IMAGES)}")
+    made = Deployment(tmp_path_factory.mktemp("compose"))
+    try:
+        made.compose("up", "--build", "--detach")
+        # By the checks themselves: Docker asks them twice a minute.
+        checks = {each: made.inspect(each) for each in OURS}
+        for service, found in checks.items():
+            check = found["Config"]["Healthcheck"]["Test"]
+            assert wait_until(lambda f=found, c=check: passes(f["Id"], c), UP_SECONDS, 0.5), service
+        made.compose("run", "--rm", "migrate", "ordermill", "sample")
+        yield made
+    finally:
+        made.compose("down", "--volumes", "--timeout", "5")
+
+
+# The file
+
+
+def test_the_broker_loses_nothing_and_the_cache_evicts(deployment: Deployment) -> None:
+    wanted = {
+        "REDIS_PORT": {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"},
+        "CACHE_PORT": {"maxmemory-policy": "allkeys-lfu", "appendonly": "no", "save": "", "maxmemory": "268435456"},
+    }
+    for port, settings in wanted.items():
+        with deployment.redis(port) as client:
+            assert client.config_get(*settings) == settings
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis(port=int(deployment.ports[port]), retry=None).ping()
+
+
+def test_every_port_is_on_loopback_and_flower_and_metrics_come_only_when_asked_for(deployment: Deployment) -> None:
+    for service in (*OURS, *SERVERS):
+        bound = deployment.inspect(service)["NetworkSettings"]["Ports"] or {}
+        assert {each["HostIp"] for port in bound.values() for each in port or ()} <= {"127.0.0.1"}
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    monitoring = {name for name, service in services.items() if service.get("profiles") == ["monitoring"]}
+    assert (monitoring, set(services)) == ({"flower", "metrics"}, {*OURS, *SERVERS, "migrate"})
+
+
+def test_our_containers_have_no_right_that_they_do_not_need(deployment: Deployment) -> None:
+    for service in OURS:
+        found = deployment.inspect(service)
+        host = found["HostConfig"]
+        assert found["Config"]["User"] == "ordermill"
+        assert (host["ReadonlyRootfs"], host["CapDrop"]) == (True, ["ALL"])
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert docker("exec", deployment.container("orders"), "id", "-u").strip() == "10001"
+
+
+def test_no_password_is_seen_in_containers_commands_configuration_or_logs(deployment: Deployment) -> None:
+    passwords = [deployment.secret(path.name) for path in deployment.secrets.glob("*_password")]
+    assert len(set(passwords)) == 5
+    shown = [json.dumps(deployment.inspect(service)) for service in (*OURS, *SERVERS, "migrate")]
+    shown += [deployment.compose("config"), deployment.compose("logs", "--no-color"), deployment.compose("top")]
+    for text in shown:
+        assert text
+        for password in passwords:
+            assert password not in text
+
+
+def test_secrets_are_made_once_and_are_for_their_owner(deployment: Deployment) -> None:
+    assert deployment.secrets.stat().st_mode & 0o777 == 0o700
+    before = {path.name: path.read_text() for path in deployment.secrets.iterdir()}
+    subprocess.run([ROOT / "deploy" / "make-secrets", deployment.secrets], check=True)
+    assert {path.name: path.read_text() for path in deployment.secrets.iterdir()} == before
+
+
+def test_the_image_is_small_and_has_nothing_to_install_with(deployment: Deployment) -> None:
+    base, ours = (
+        int(docker("image", "inspect", "--format", "{{.Size}}", each)) for each in (IMAGES[2], "ordermill-test")
+    )
+    assert ours - base < 220_000_000  # a third of it DuckDB, for archives
+    listed = docker("run", "--rm", "ordermill-test", "ls", "/opt/ordermill/bin").split()
+    assert not {"pip", "pytest", "ruff"} & set(listed)
+    assert {"ordermill", "celery"} <= set(listed)
+
+
+# At work
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["place_order.py", "place_many_orders.py", "submit_in_transaction.py", "submit_with_sqlalchemy.py", "node"],
+)
+def test_an_example_places_its_orders(deployment: Deployment, program: str) -> None:
+    examples = ROOT / "examples"
+    command = [sys.executable, str(examples / program)]
+    if program == "node":
+        if not shutil.which("node") or not (examples / "node" / "node_modules").is_dir():
+            pytest.skip("run `npm install` in examples/node to include it")
+        command = ["node", str(examples / "node" / "place_order.js")]
+    env = clean_environment() | deployment.application()
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer == {"placed": 100} or answer["status"] == "placed", answer
+
+
+def test_a_command_is_run_in_a_container_and_finds_the_shop_clean(deployment: Deployment) -> None:
+    assert "clean" in deployment.compose("run", "--rm", "-T", "migrate", "ordermill", "verify")
+
+
+def test_flower_asks_for_the_password_of_its_secret(deployment: Deployment) -> None:
+    address = f"http://127.0.0.1:{deployment.ports['FLOWER_PORT']}/api/workers"
+    login = base64.b64encode(f"ordermill:{deployment.secret('flower_password')}".encode()).decode()
+    answers = {}
+    for name, headers in (("without", []), ("with", ["--header", f"Authorization: Basic {login}"])):
+        asked = ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", *headers, address]
+        answers[name] = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert answers == {"without": "401", "with": "200"}
+
+
+def test_metrics_count_what_the_workers_in_other_containers_did(deployment: Deployment) -> None:
+    env = clean_environment() | deployment.application()
+    subprocess.run([sys.executable, ROOT / "examples" / "place_order.py"], env=env, check=True, capture_output=True)
+    asked = ["curl", "--silent", "--fail", f"http://127.0.0.1:{deployment.ports['METRICS_PORT']}/metrics"]
+    served = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout
+    counted = re.search(r'^ordermill_requests_total{outcome="placed",task="orders.place"} (\S+)', served, re.MULTILINE)
+    assert counted
+    assert float(counted[1]) >= 1
+
+
+def test_one_migrates_before_the_others_start_and_all_get_healthy(deployment: Deployment) -> None:
+    assert deployment.inspect("migrate")["State"]["ExitCode"] == 0
+    assert wait_until(lambda: deployment.healthy(*OURS, *SERVERS), 60, 1)
+
+
+@pytest.mark.parametrize("service", ["orders", "general", "beat"])
+def test_a_process_that_hangs_is_noticed_by_its_health_check(deployment: Deployment, service: str) -> None:
+    found = deployment.inspect(service)
+    check = found["Config"]["Healthcheck"]["Test"]
+    assert passes(found["Id"], check)
+    docker("kill", "--signal", "STOP", found["Id"])
+    try:
+        docker("exec", found["Id"], "touch", "--date=-31 seconds", ALIVE)
+        assert not passes(found["Id"], check)
+    finally:
+        docker("kill", "--signal", "CONT", found["Id"])
+    assert wait_until(lambda: passes(found["Id"], check), 30, 0.5)
+
+
+def test_what_waits_outlives_the_containers_of_the_servers(deployment: Deployment) -> None:
+    """Redis and PostgreSQL made anew over their volumes; the message is then placed."""
+    deployment.compose("stop", "orders")
+    waits = ["--queue", "orders", "--args", '[{"version": 1, "key": "kept-1", "customer": "C-1", "pool": "SAMPLE",'
+             ' "lines": [{"sku": "TEA-100", "quantity": 1}]}]']  # fmt: skip
+    celery = [sys.executable, "-m", "celery", "--broker", deployment.application()["CELERY_BROKER_URL"]]
+    subprocess.run([*celery, "call", "orders.place", *waits], check=True, capture_output=True, timeout=60)
+    with deployment.redis("REDIS_PORT") as client:
+        assert client.llen("orders") == 1
+
+    deployment.compose("rm", "--stop", "--force", "postgres", "redis")
+    deployment.compose("up", "--detach")
+
+    def outcome() -> Any:
+        with connect(deployment.application()["DATABASE_URL"]) as session:
+            row = session.execute("SELECT api.order_outcome('kept-1') ->> 'status'").fetchone()
+        return row and row[0]
+
+    assert wait_until(lambda: outcome() == "placed", 60, 0.5)
+
+
+def test_everything_stops_in_its_grace_and_says_that_it_has_ended_well(deployment: Deployment) -> None:
+    """Last in this module: after it nothing runs."""
+    deployment.compose("stop")
+    ends = {service: deployment.inspect(service)["State"]["ExitCode"] for service in (*OURS, *SERVERS)}
+    assert ends == dict.fromkeys(ends, 0) | {"metrics": 128 + 15}
