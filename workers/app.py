@@ -13,6 +13,7 @@ from celery import Celery
 from celery.signals import celeryd_init, worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
 from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
+from kombu.utils.url import parse_url
 from pydantic import ValidationError
 
 import workers.solo  # noqa: F401  # -P solo is ours
@@ -48,9 +49,9 @@ def configure(application: Celery, settings: Settings) -> None:
             log.warning("%s is ignored: set REDIS_URL for results, CELERY_BROKER_URL for the broker", name)
     application.conf.update(
         broker_url=settings.broker_url,
-        # kombu's own default for rediss:// checks no certificate, and with a transport by name does not even encrypt.
-        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if unsaid_tls(settings.broker_url) else None,
+        broker_use_ssl=tls_of(settings.broker_url),
         result_backend=settings.redis_url,
+        redis_backend_use_ssl=tls_of(settings.redis_url),
         result_expires=3600,
         # JSON only: a pickle from a queue that others can write to is a program.
         accept_content=["json"],
@@ -121,9 +122,15 @@ def behind_sentinel(settings: Settings) -> dict[str, str]:
     return {"master_name": settings.sentinel_master} if settings.sentinel_master else {}
 
 
-def unsaid_tls(url: str) -> bool:
-    """Whether an address asks for TLS and does not say how the server's certificate is checked."""
-    return url.startswith("rediss://") and "ssl_cert_reqs" not in url
+def tls_of(url: str) -> dict[str, Any] | None:
+    """What a `rediss://` address says of TLS; where it says nothing the server's certificate is checked.
+
+    Told apart from the address, because kombu's own default checks no certificate (and, with a transport by name, does
+    not even encrypt), Celery's backend refuses an address that does not say, and Flower reads no parameters of one.
+    """
+    if not url.startswith("rediss://"):
+        return None
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, **parse_url(url).get("ssl", {})}
 
 
 AREAS = ("orders", "inventory", "events", "alerts", "cache", "views", "webhooks", "maintenance", "upkeep")

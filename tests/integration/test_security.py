@@ -1,0 +1,459 @@
+"""The set-up of docs/security.md as it says: PostgreSQL with TLS and SCRAM only, Redis with TLS and logins, a role for
+each process; and no secret in anything that a process says."""
+
+import contextlib
+import json
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import psycopg
+import pytest
+import redis
+from kombu.exceptions import OperationalError
+
+from tests.integration.test_flower import listed
+from tests.shop import order
+from tests.tls import HOST, Certificates, Terminator, only_tls
+from tests.workers_fixtures import Mill, clean_environment, ready
+from workers.child import wait_until
+from workers.database import connect
+from workers.embedded import EmbeddedPostgres
+from workers.embedded_valkey import EmbeddedValkey, free_port
+from workers.home_folder import ServiceError
+from workers.migrate import migrate
+
+SECURITY = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ORDERMILL = Path(sys.executable).parent / "ordermill"
+SECRETS = {f"change-me-{number}": f"pw-{number}-{secrets.token_hex(6)}" for number in range(1, 7)}
+FLOWER_PASSWORD, SMTP_PASSWORD = f"pw-flower-{secrets.token_hex(6)}", f"pw-smtp-{secrets.token_hex(6)}"
+
+
+def fence(language: str) -> str:
+    found = re.search(rf"^```{language}\n(.*?)^```$", SECURITY, re.MULTILINE | re.DOTALL)
+    assert found, language
+    return hidden(found[1])
+
+
+def hidden(text: str) -> str:
+    """The text with this run's own passwords for those of the documents."""
+    for shown, secret in SECRETS.items():
+        text = text.replace(shown, secret)
+    return text
+
+
+@dataclass
+class Secure:
+    """The servers, and an address of each login."""
+
+    certificates: Certificates
+    database_port: int
+    redis_port: int
+    root_url: str
+    said: list[str] = field(default_factory=list)  # what commands have printed
+    mill: Mill = field(init=False)
+    flower_port: int = 0
+
+    def database(self, user: str, number: int, host: str = HOST, **changes: str) -> str:
+        options = {"sslmode": "verify-full", "sslrootcert": str(self.certificates.authority)}
+        options |= {"channel_binding": "require"} | changes
+        login = f"{user}:{SECRETS[f'change-me-{number}']}"
+        return f"postgresql://{login}@{host}:{self.database_port}/ordermill?{urlencode(options)}"
+
+    def redis(self, user: str, number: int, base: int, host: str = HOST, **changes: str) -> str:
+        options = {"ssl_ca_certs": str(self.certificates.authority)} | changes
+        login = f"{user}:{SECRETS[f'change-me-{number}']}"
+        return f"rediss://{login}@{host}:{self.redis_port}/{base}?{urlencode(options)}"
+
+    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """`ordermill …`; what it prints is kept, to be looked through for secrets."""
+        done = subprocess.run(
+            [ORDERMILL, *arguments],
+            env=clean_environment() | self.mill.env | env,
+            cwd=self.mill.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.said.append(done.stdout + done.stderr)
+        return done
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    """All processes over these servers, each with the login that the document gives it."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("secure")
+    postgres, valkey = EmbeddedPostgres(folder / "postgres", fast=True), EmbeddedValkey(folder / "valkey")
+    try:
+        postgres.start()
+        valkey.start()
+    except ServiceError as error:
+        pytest.skip(str(error))
+    certificates = Certificates(folder)
+    terminator = Terminator(certificates, valkey.port)
+    terminator.start()
+    try:
+        _make_logins(postgres, valkey)
+        only_tls(postgres, certificates, fence("conf"))
+        made = Secure(certificates, postgres.port, terminator.port, postgres.url)
+        _start(made, folder)
+        yield made
+        assert made.mill.shop.verify() == []
+        made.mill.stop()
+    finally:
+        terminator.stop()
+        valkey.stop()
+        postgres.stop()
+        postgres.erase()
+
+
+def _make_logins(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> None:
+    """As README has it for PostgreSQL, and docs/security.md for Redis."""
+    blocks = re.findall(r"^```sql\n(CREATE ROLE.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    setup, logins = (hidden(block) for block in blocks)
+    with connect(postgres.url) as root:
+        for statement in filter(str.strip, setup.split(";")):
+            if "CREATE DATABASE" not in statement:
+                root.execute(statement.encode())
+        root.execute("ALTER DATABASE ordermill OWNER TO ordermill_admin")
+    admin = postgres.url.replace("ordermill:", "ordermill_admin:", 1)
+    migrate(re.sub(r":[^:@/]+@", f":{SECRETS['change-me-1']}@", admin))
+    with connect(postgres.url) as root:
+        root.execute(logins.encode())
+    with redis.Redis.from_url(valkey.url) as client:
+        for line in fence("acl").splitlines():
+            name, *rules = line.split()[1:]
+            if name != "default":  # of the wheel's server, it is the one that gives the others
+                client.execute_command("ACL", "SETUSER", name, *rules)
+
+
+def _start(secure: Secure, folder: Path) -> None:
+    """Workers, beat and Flower with the logins of workers; the application with its own."""
+    shop = {"ssl_cert_reqs": "required"}  # a stock client, which has to say it
+    mill = Mill(
+        secure.database("ordermill_admin", 1),
+        secure.redis("shop", 6, 0, **shop),
+        secure.redis("shop", 6, 1, **shop),
+        folder,
+    )
+    secure.mill, secure.flower_port = mill, free_port(None)
+    mill.env |= {
+        "DATABASE_URL": secure.database("shop_worker", 2),
+        "REDIS_URL": secure.redis("mill", 5, 0),
+        "CELERY_BROKER_URL": secure.redis("mill", 5, 1),
+        "ORDERMILL_CACHE_URL": secure.redis("mill", 5, 2),
+        "ORDERMILL_SMTP_URL": f"smtps://ada:{SMTP_PASSWORD}@127.0.0.1:9",
+        "ORDERMILL_FLOWER_PASSWORD": FLOWER_PASSWORD,
+        "ORDERMILL_FLOWER_PORT": str(secure.flower_port),
+    }
+    mill.begin_orders_worker()
+    general = mill.start_worker("general", "inventory,views,alerts,cache,events,maintenance,celery", "-c", "4")
+    beat = mill.start("beat", "beat", "-s", str(folder / "beat"), "--pidfile=", "-l", "INFO")
+    mill.start("flower", "flower")
+    mill.living(1)
+    ready(general)
+    ready(beat, "beat: Starting")
+
+
+def sku_of(secure: Secure) -> str:
+    name = f"SKU-{secrets.token_hex(4)}"
+    secure.mill.shop.stock(name, "E1", 10)
+    return name
+
+
+# TLS, SCRAM and ACL
+
+
+def test_an_order_travels_by_tls_only_through_each_door_and_is_placed(secure: Secure) -> None:
+    sku, mill = sku_of(secure), secure.mill
+    by_celery = mill.call("orders.place", order(None, (sku, 1)))
+    request = order(None, (sku, 1))
+    with connect(secure.database("shop_web", 3)) as app:
+        app.execute("SELECT api.submit_order(%s)", [json.dumps(request)])
+
+    assert by_celery["status"] == "placed"
+    assert wait_until(lambda: (mill.shop.outcome(request["key"]) or {}).get("status") == "placed", 60)
+    clear = "SELECT FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_port > 0 AND NOT ssl"
+    logins = "SELECT DISTINCT usename::text FROM pg_stat_activity WHERE application_name = 'ordermill'"
+    with connect(secure.root_url) as root:
+        assert root.execute(clear.encode()).fetchall() == []
+        assert root.execute(logins.encode()).fetchall() == [("shop_worker",)]
+
+
+def test_a_cached_read_works_by_tls(secure: Secure) -> None:
+    sku = sku_of(secure)
+    for _ in range(2):
+        found = secure.mill.call("catalog.availability", {"skus": [sku]}, queue="cache")
+        assert found["items"][0]["sku"] == sku
+    stats = json.loads(secure.run("cache", "stats", "--json").stdout)
+    assert stats["answers"] is True
+    assert stats["kinds"]["availability"]["hits"] >= 1
+
+
+@pytest.mark.parametrize(
+    "command", ["status --json", "verify", "queues list", "jobs --json", "dead-letters list", "events consumers"]
+)
+def test_the_command_line_works_by_tls(secure: Secure, command: str) -> None:
+    reader = secure.database("shop_analyst", 4)
+    done = secure.run(*command.split(), **({"DATABASE_URL": reader} if "status" in command else {}))
+    if "status" in command:
+        state = json.loads(done.stdout)
+        assert not [each for each in state["problems"] if each["problem"] == "silent"], state["problems"]
+        assert state["cache"]["answers"] is True
+    else:
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_flower_shows_workers_tasks_and_queues_by_tls(secure: Secure) -> None:
+    result = secure.mill.send("orders.place", order(None, (sku_of(secure), 1)))
+    result.get(timeout=60)
+
+    assert wait_until(lambda: asked(secure, "tasks").get(result.id, {}).get("state") == "SUCCESS", 60, 0.2)
+    assert wait_until(lambda: len(asked(secure, "workers?refresh=1")) == 2, 60, 0.2)
+    lengths = asked(secure, "queues/length")["active_queues"]
+    assert {"orders", "cache"} <= {each["name"] for each in lengths}
+
+
+def asked(secure: Secure, path: str) -> dict[str, Any]:
+    return listed(secure.flower_port, f"/api/{path}", f"ordermill:{FLOWER_PASSWORD}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sslmode": "disable", "channel_binding": "disable"}, "no encryption"),
+        ({"host": "127.0.0.1"}, "does not match host name"),
+        ({"sslrootcert": "system"}, "certificate verify failed"),
+    ],
+    ids=["in plain text", "another name", "an authority that did not sign it"],
+)
+def test_postgresql_is_not_spoken_to(secure: Secure, changes: dict[str, str], words: str) -> None:
+    with pytest.raises(psycopg.OperationalError, match=words):
+        connect(secure.database("shop_worker", 2, **changes))
+    done = secure.run("verify", DATABASE_URL=secure.database("shop_worker", 2, **changes))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_postgresql_keeps_scram_verifiers_and_takes_no_wrong_password(secure: Secure) -> None:
+    with connect(secure.database("ordermill_admin", 1)) as admin:
+        assert admin.execute("SHOW password_encryption").fetchone() == ("scram-sha-256",)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        connect(secure.database("shop_worker", 3))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"host": "127.0.0.1"}, {"ssl_ca_certs": "/etc/ssl/certs/ca-certificates.crt"}],
+    ids=["another name", "an authority that did not sign it"],
+)
+def test_redis_is_not_spoken_to(secure: Secure, changes: dict[str, str]) -> None:
+    urls = {
+        name: secure.redis("mill", 5, base, **changes) for name, base in (("REDIS_URL", 0), ("CELERY_BROKER_URL", 1))
+    }
+    done = secure.run("status", "--json", **urls)
+    said = [each["detail"] for each in json.loads(done.stdout)["problems"] if each["problem"] == "silent"]
+    assert len(said) == 2, done.stdout
+    assert all("certificate verify failed" in line.lower() for line in said), said
+    worker = secure.mill.start("refused", "worker", "-Q", "views", "-P", "solo", "-n", "refused@test", **urls)
+    assert wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in worker.log.read_text(), 60, 0.1)
+    worker.stop()
+
+
+def test_an_application_may_send_and_read_its_results_and_nothing_else_in_redis(secure: Secure) -> None:
+    with redis.Redis.from_url(secure.redis("shop", 6, 1)) as shop:
+        for command in (
+            ("LRANGE", "orders", 0, -1),
+            ("RPOP", "orders"),
+            ("DEL", "orders"),
+            ("LPUSH", "inventory", "x"),
+            ("HGETALL", "orders.unacked"),
+            ("SADD", "ordermill.paused", "orders"),
+            ("GET", "ordermill:product:A"),
+            ("EVAL", "return 1", 0),
+            ("KEYS", "*"),
+            ("FLUSHALL",),
+            ("CONFIG", "GET", "*"),
+            ("MONITOR",),
+            ("PUBLISH", "celery-task-meta-x", "forged"),
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                shop.execute_command(*command)
+    with redis.Redis.from_url(secure.redis("mill", 5, 1)) as mill:
+        for command in (("KEYS", "*"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("SHUTDOWN",), ("ACL", "LIST")):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                mill.execute_command(*command)
+    with pytest.raises((OperationalError, redis.exceptions.RedisError)):
+        redis.Redis.from_url(secure.redis("mill", 6, 1)).ping()
+
+
+# Roles
+
+
+MAY_NOT = {
+    "any": (
+        "SELECT FROM shop.orders",
+        "UPDATE shop.stock_levels SET available = 10",
+        "DELETE FROM shop.request_keys",
+        "SELECT shop.uuid7()",
+        "SET ROLE ordermill_owner",
+        "CREATE TABLE shop.mine (n integer)",
+        "CREATE FUNCTION api.mine() RETURNS integer LANGUAGE sql RETURN 1",
+        "CREATE SCHEMA mine",
+        "CREATE EXTENSION dblink",
+        "CREATE ROLE mine",
+        "ALTER ROLE ordermill_admin PASSWORD 'mine'",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "SELECT pg_read_file('/etc/passwd')",
+        "SELECT passwd FROM pg_shadow",
+        "SELECT api.upkeep_findings FROM api.upkeep_findings, shop.orders",
+        "DROP DATABASE ordermill",
+    ),
+    "shop_worker": ("SELECT api.set_view_freshness('sales_by_day', p_enabled => false)", "SET ROLE ordermill_app"),
+    "shop_web": (
+        "SELECT api.place_orders('[]')",
+        "SELECT api.adjust_inventory('k', 'A', 'E1', 5, 'gift', NULL)",
+        "SELECT api.bury_order('{}', 'OM001', 'x', 1)",
+        "SELECT api.used_keys('{}')",
+        "SELECT FROM api.dead_letters",
+        "SELECT FROM api.job_runs",
+        "SET ROLE ordermill_worker",
+    ),
+    "shop_analyst": (
+        "SELECT api.submit_order('{}')",
+        "SELECT api.cancel_order('k', gen_random_uuid(), 'x')",
+        "SELECT FROM api.upkeep_findings",
+        "SET ROLE ordermill_maintainer",
+    ),
+}
+LOGINS = {"shop_worker": 2, "shop_web": 3, "shop_analyst": 4}
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_a_login_may_not(secure: Secure, login: str) -> None:
+    """Over the server on which the workers, with these very logins, do all the other tests of this module."""
+    with connect(secure.database(login, LOGINS[login])) as session:
+        for statement in (*MAY_NOT["any"], *MAY_NOT[login]):
+            allowed = None
+            with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+                allowed = session.execute(statement.encode())
+            assert allowed is None, statement
+
+
+# Secrets
+
+
+BREAKING = (
+    ("verify", "DATABASE_URL", "postgresql://shop_worker:{}@localhost:1/ordermill"),
+    ("verify", "DATABASE_URL", "postgresql://shop_worker:{}@localhost:port/ordermill"),
+    ("verify", "DATABASE_URL", "postgresql://shop_worker:{}@localhost/ordermill?nonsense=1"),
+    ("status", "DATABASE_URL", "mysql://shop_worker:{}@localhost/ordermill"),
+    ("migrate", "DATABASE_URL", "postgresql://ordermill_admin:{}@localhost:1/ordermill"),
+    ("status", "CELERY_BROKER_URL", "rediss://mill:{}@localhost:1/0"),
+    ("queues list", "CELERY_BROKER_URL", "rediss://mill:{}@localhost:port/0"),
+    ("status", "REDIS_URL", "http://mill:{}@localhost:1/0"),
+    ("cache stats", "ORDERMILL_CACHE_URL", "redis://mill:{}@localhost:1/x"),
+    ("cache clear", "ORDERMILL_CACHE_URL", "redis://mill:{}@localhost:1/3"),
+    ("status", "ORDERMILL_SMTP_URL", "imap://mill:{}@localhost:1"),
+    ("status", "ORDERMILL_SMTP_URL", "smtp://mill:{}@localhost:port"),
+    ("archive restore orders 2025-01", "ORDERMILL_MAINTENANCE_URL", "postgresql://ordermill_admin:{}@localhost:1/o"),
+)
+
+
+# Each command in a fork of one process, which has imported everything once.
+IN_FORKS = """
+import json, os, sys
+from workers import cli
+from workers.settings import get_settings
+
+for arguments, env in json.loads(sys.stdin.read()):
+    sys.stderr.flush()
+    if not os.fork():
+        os.environ.update(env)
+        get_settings.cache_clear()
+        sys.argv = ["ordermill", *arguments]
+        cli.main()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]), file=sys.stderr)
+"""
+EVERY_HELP = """
+import typer, typer.main
+from workers import cli
+
+def show(command, context):
+    command.get_help(context) and print(command.get_help(context))
+    for name, sub in getattr(command, "commands", {}).items():
+        show(sub, type(context)(sub, info_name=name, parent=context))
+
+command = typer.main.get_command(cli.app)
+show(command, command.make_context("ordermill", ["verify"], resilient_parsing=True))
+"""
+
+
+def in_python(secure: Secure, program: str, given: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=clean_environment() | secure.mill.env | env,
+        cwd=secure.mill.folder,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    secure.said.append(done.stdout + done.stderr)
+    return done
+
+
+@pytest.mark.parametrize("debug", ["", "1"], ids=["as a line", "as a traceback"])
+def test_no_error_of_the_command_line_shows_a_password(secure: Secure, debug: str) -> None:
+    cases = [(command.split(), {name: url.format(SECRETS["change-me-5"])}) for command, name, url in BREAKING]
+    told = {"ORDERMILL_ARCHIVE_DIR": str(secure.mill.folder)} | ({"ORDERMILL_DEBUG": debug} if debug else {})
+    done = in_python(secure, IN_FORKS, json.dumps(cases), **told)
+    codes = [int(line) for line in done.stderr.splitlines() if line.isdigit()]
+    assert len(codes) == len(cases), done.stderr
+    assert all(codes), list(zip(codes, cases, strict=True))
+
+
+def test_no_help_shows_a_password(secure: Secure) -> None:
+    told = in_python(secure, EVERY_HELP)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("Usage: ") > 30
+    celery = "from workers.app import app; from celery.bin.celery import celery; celery(['-A', 'workers.app', '{}'])"
+    for command in ("report", "--help"):
+        assert in_python(secure, celery.format(command)).stdout
+
+
+def test_no_command_line_of_a_process_has_a_password(secure: Secure) -> None:
+    for child in secure.mill.children:
+        if child.alive() and child.process:
+            line = Path(f"/proc/{child.process.pid}/cmdline")
+            if not line.exists():
+                pytest.skip("no /proc here")
+            secure.said.append(line.read_text(errors="replace"))
+    titles = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=False).stdout
+    secure.said.append(titles)
+
+
+def test_nothing_that_any_process_has_said_shows_a_secret(secure: Secure) -> None:
+    """The last of this module: what it looks through are the logs and the output of all tests before."""
+    secure.mill.shop.db.execute("SELECT FROM shop.orders")
+    texts = {child.name: child.log.read_text(errors="replace") for child in secure.mill.children}
+    texts |= {f"command {number}": said for number, said in enumerate(secure.said)}
+    assert len(texts) > 20
+
+    for name, text in texts.items():
+        for secret in (*SECRETS.values(), FLOWER_PASSWORD, SMTP_PASSWORD):
+            assert secret not in text, (name, text)
