@@ -22,6 +22,7 @@ import redis
 from sqlalchemy import make_url
 
 from docs.generators.examples import EXAMPLES, ORDER_ID
+from tests.documents import DOCUMENTS, ROOT, commands, document, fences, section
 from tests.servers import Running
 from tests.workers_fixtures import Mill, clean_environment, end, ready
 from workers.child import Child, wait_until
@@ -31,10 +32,8 @@ from workers.embedded_valkey import free_port
 from workers.sample import example_order
 from workers.settings import Settings
 
-ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = document("README.md")
 PASSWORD = "only-for-this-test"
 
 # Run here, against the processes of the README.
@@ -66,7 +65,6 @@ COMMANDS = (
     "curl --fail --user \"ordermill:$ORDERMILL_FLOWER_PASSWORD\" 'http://127.0.0.1:5555/api/tasks?limit=10'",
     "make help",
 )
-RETIRING = "tests/integration/test_archives.py::test_the_command_lists_retires_checks_and_restores"
 # Too long for a test, or a test of its own: where it is run.
 RETIRING = "tests/integration/test_archives.py::test_the_command_lists_retires_checks_and_restores"
 ELSEWHERE = {
@@ -81,16 +79,14 @@ ELSEWHERE = {
     "make docs": "tests/integration/test_docs.py::test_generated_documents_are_up_to_date",
     "cd examples/node && npm install && npm start": "tests/integration/test_docs.py::test_the_node_example_is_placed",
 }
+BACKUP = "tests/integration/test_backup.py::test_the_shop_is_restored_to_a_moment_and_nothing_accepted_is_lost_for_good"
+BACKUP_COMMANDS = commands(section(document("docs/operations.md"), "Backup and recovery"))
+ELSEWHERE |= {command: BACKUP for command in BACKUP_COMMANDS if command not in COMMANDS}
 WORKER, PROCESS = ".venv/bin/ordermill worker ", ".venv/bin/celery -A workers.app "
 
 
-def fences(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
 def documented_commands() -> list[str]:
-    blocks = [block for path in DOCUMENTS for block in fences(path.read_text(encoding="utf-8"), "sh")]
-    return [line for block in blocks for line in block.splitlines() if line]
+    return [line for path in DOCUMENTS for line in commands(path.read_text(encoding="utf-8"))]
 
 
 def documented_processes() -> list[str]:

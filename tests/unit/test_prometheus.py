@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.documents import section
+
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 RULES = (DEPLOY / "prometheus-rules.yml").read_text()
@@ -121,12 +123,17 @@ def test_each_metric_is_documented_and_each_documented_one_is_served(served: str
     assert documented == families(served)
 
 
-def test_each_runbook_is_a_heading_of_operations_md() -> None:
-    headings = {
-        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^#+ (.+)$", OPERATIONS, re.MULTILINE)
-    }
-    runbooks = set(re.findall(r'runbook: "docs/operations.md#([\w-]+)"', RULES))
+def test_each_alert_has_a_heading_of_its_name_in_operations_md_and_leads_there() -> None:
+    incidents = re.findall(r"^### (\w+)$", section(OPERATIONS, "Incidents"), re.MULTILINE)
+    alerts = re.findall(r"- alert: (\w+)", RULES)
 
-    assert RULES.count("runbook:") == RULES.count("- alert: ")
-    assert runbooks - headings == set()
+    assert sorted(incidents) == sorted(alerts)
+    for part in RULES.split("- alert: ")[1:]:
+        name = part.split("\n")[0]
+        assert f'runbook: "docs/operations.md#{name.lower()}"' in part
+
+
+def test_each_problem_leads_to_an_incident() -> None:
+    table = section(OPERATIONS, "Health").partition("| problem |")[2].partition("\n\n")[0]
+    for row in table.splitlines()[2:]:
+        assert re.search(r"\(#ordermill\w+\)", row), row
