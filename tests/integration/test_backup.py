@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -62,7 +61,11 @@ class Host:
         [conf] = fences(section(CHAPTER, "Set up"), "conf")
         lines = [line.partition(" = ") for line in conf.replace("/backup", str(self.folder)).splitlines()]
         values = {name: value.strip("'") for name, _, value in lines}
-        values |= {"port": str(self.server.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        values |= {
+            "port": str(self.server.port),
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(self.folder),
+        }
         [role] = fences(section(CHAPTER, "Set up"), "sql")
         with connect(self.server.url) as root:
             for name, value in (values | _shared_memory()).items():
@@ -82,7 +85,7 @@ class Host:
             text=True,
             timeout=60,
             check=False,
-            **({} if "ordermill" in command else as_server),
+            **({} if "bin/ordermill " in command else as_server),
         )
         log = self.folder / "restored.log"
         words = log.read_text() if done.returncode and log.exists() else ""
@@ -107,63 +110,61 @@ def host(tmp_path: Path) -> Iterator[Host]:
     made.stop()
 
 
-def test_the_shop_is_restored_to_a_moment_and_nothing_accepted_is_lost_for_good(
-    host: Host, redis_url: str, broker_url: str
-) -> None:
-    kept, late, lost, waiting = (order(None, ("A", 1)) for _ in range(4))
+@pytest.fixture
+def mill(host: Host, redis_url: str, broker_url: str) -> Iterator[Mill]:
     migrate(host.server.url)
-    with connect(host.server.url) as session:
-        session.execute("SET ROLE ordermill_owner")
-        shop = Shop(session)
-        shop.open()
-        shop.stock("A", "E1", 10)
-        [before] = shop.place(kept)
+    made = Mill(host.server.url, redis_url, broker_url, host.server.home)
+    yield made
+    made.stop()
 
-        for command in commands(section(CHAPTER, "Each night")):
-            host.run(command)
-        shop.place(late)
-        moment = str(shop.value("SELECT clock_timestamp()"))
-        shop.place(lost)
-        shop.db.execute("UPDATE shop.stock_levels SET available = 1000000")  # the accident
-        assert shop.verify()
-        archived(session, host)
+
+def test_the_shop_is_restored_to_a_moment_and_nothing_accepted_is_lost_for_good(host: Host, mill: Mill) -> None:
+    kept, late, lost, waiting = (order(None, ("A", 1)) for _ in range(4))
+    mill.shop.stock("A", "E1", 10)
+    [before] = mill.shop.place(kept)
+    for command in commands(section(CHAPTER, "Each night")):
+        host.run(command)
+    mill.shop.place(late)
+    moment = str(mill.shop.value("SELECT clock_timestamp()"))
+    mill.shop.place(lost)
+    mill.db.execute("UPDATE shop.stock_levels SET available = 1000000")  # the accident
+    assert mill.shop.verify()
+    archived(host)
+    mill.db.close()
 
     for command in commands(section(CHAPTER, "To a moment")):
         if ".venv" not in command:
             host.run(command, MOMENT=moment)
     assert wait_until(lambda: not recovering(host), 60)
-    said = [ordermill(host, command, redis_url, broker_url) for command in commands(CHAPTER) if ".venv" in command]
+    said = [ordermill(host, command, mill.env) for command in commands(CHAPTER) if ".venv" in command]
     assert "clean" in " ".join(said)
 
-    mill = Mill(host.server.url, redis_url, broker_url, host.server.home)
-    try:
-        restored = mill.shop
-        assert restored.outcome(kept["key"]) == before
-        assert (restored.outcome(late["key"]) or {})["status"] == "placed"
-        assert restored.outcome(lost["key"]) is None
-        assert restored.level("A", "E1") == {"available": 8, "committed": 2}
-        # What waited in Redis meanwhile, and what the application sends again, since the moment and before.
-        sent = [mill.send("orders.place", each) for each in (waiting, lost, kept)]
-        mill.living(1)
-        again = [each.get(timeout=60) for each in sent]
-        assert [each["status"] for each in again] == ["placed"] * 3
-        assert again[2]["order_id"] == before["order_id"]
-        assert restored.level("A", "E1") == {"available": 6, "committed": 4}
-        assert restored.verify() == []
-    finally:
-        mill.stop()
+    mill.db = connect(host.server.url)
+    mill.shop = Shop(mill.db)
+    assert mill.shop.outcome(kept["key"]) == before
+    assert (mill.shop.outcome(late["key"]) or {})["status"] == "placed"
+    assert mill.shop.outcome(lost["key"]) is None
+    assert mill.shop.level("A", "E1") == {"available": 8, "committed": 2}
+    # What waited in Redis meanwhile, and what the application sends again, since the moment and before.
+    sent = [mill.send("orders.place", each) for each in (waiting, lost, kept)]
+    mill.living(1)
+    again = [each.get(timeout=60) for each in sent]
+    assert [each["status"] for each in again] == ["placed"] * 3
+    assert again[2]["order_id"] == before["order_id"]
+    assert mill.shop.level("A", "E1") == {"available": 6, "committed": 4}
+    assert mill.shop.verify() == []
 
 
-def archived(session: psycopg.Connection[Any], host: Host) -> None:
+def archived(host: Host) -> None:
     """Waits until all that was written until now is in the archive, as it is within archive_timeout by itself."""
-    session.execute("RESET ROLE")
-    row = session.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
-    assert row
-    assert wait_until((host.folder / "wal" / row[0]).exists, 60)
-    [watch] = fences(section(CHAPTER, "Each night"), "sql")
-    found = session.execute(watch.encode()).fetchone()
-    assert found
-    assert found[2] == 0
+    with connect(host.server.url) as root:
+        row = root.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
+        assert row
+        assert wait_until((host.folder / "wal" / row[0]).exists, 60)
+        [watch] = fences(section(CHAPTER, "Each night"), "sql")
+        found = root.execute(watch.encode()).fetchone()
+        assert found
+        assert found[2] == 0
 
 
 def recovering(host: Host) -> bool:
@@ -174,7 +175,5 @@ def recovering(host: Host) -> bool:
         return True
 
 
-def ordermill(host: Host, command: str, redis_url: str, broker_url: str) -> str:
-    env = {"DATABASE_URL": host.server.url, "REDIS_URL": redis_url, "CELERY_BROKER_URL": broker_url}
-    env |= {"ORDERMILL_CACHE_URL": redis_url, "ORDERMILL_HOME": str(host.server.home)}
+def ordermill(host: Host, command: str, env: dict[str, str]) -> str:
     return host.run(command.replace(".venv/bin/", f"{BIN}/"), **clean_environment() | env)
