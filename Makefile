@@ -13,9 +13,10 @@ BIN := $(VENV)/bin
 REQUIRED := $(VENV)/.required
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
+PAGES := $(VENV)/.pages
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo up test check bench docs lock clean
+.PHONY: help demo up test check bench docs site lock clean
 
 help: ## List these commands
 	@echo "Ordermill: the order engine behind a shop. Commands:"
@@ -48,16 +49,22 @@ bench: $(PEERS) ## Measure beside peers (QUICK=1: all rows, tiny; ROWS="place_vs
 docs: $(INSTALLED) ## Write the generated documents anew
 	@$(BIN)/python docs/generate.py
 
+site: $(PAGES) ## Make the documents' pages in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
 lock: ## Choose the versions in requirements.lock anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
 		$(foreach extra,archive traces demo dev,--extra $(extra)) pyproject.toml -o requirements.lock
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
 		--extra bench --constraint requirements.lock pyproject.toml -o bench/requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
+		--extra docs --constraint requirements.lock pyproject.toml -o docs/requirements.lock
 
 clean: ## Remove .ordermill, caches and .venv
 	@if [ -x $(BIN)/python ] && [ -d .ordermill ]; then \
 		$(BIN)/python -c "from pathlib import Path; from workers.embedded import erase; erase(Path('.ordermill'))"; fi
-	@rm -rf .ordermill .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist $(VENV)
+	@rm -rf .ordermill .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist site $(VENV)
 
 # A stamp is the last thing written: an interrupted install is done again from the start.
 $(INSTALLED): pyproject.toml $(REQUIRED)
@@ -68,6 +75,11 @@ $(PEERS): bench/requirements.lock $(INSTALLED)
 	@echo "Installing the peers into $(VENV) (once) ..."
 	@$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r bench/requirements.lock
 	@touch $(PEERS)
+
+$(PAGES): docs/requirements.lock $(INSTALLED)
+	@echo "Installing MkDocs into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r docs/requirements.lock
+	@touch $(PAGES)
 
 $(REQUIRED): requirements.lock
 	@set -e; \

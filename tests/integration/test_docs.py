@@ -76,6 +76,7 @@ ELSEWHERE = {
         f".venv/bin/ordermill archive {rest}": RETIRING
         for rest in ("run", "verify", "restore orders 2025-01", "restore all 2025-01 --attach")
     },
+    "make site": ".ci/run",
     "make docs": "tests/integration/test_docs.py::test_generated_documents_are_up_to_date",
     "cd examples/node && npm install && npm start": "tests/integration/test_docs.py::test_the_node_example_is_placed",
 }
@@ -207,6 +208,17 @@ def test_the_sql_of_the_readme_works_and_its_order_is_placed(documented: Mill) -
             session.execute(block.encode())
     assert wait_until(lambda: (documented.shop.outcome("sql-1001") or {}).get("status") == "placed", 30)
     assert (documented.shop.outcome("confirm-1001") or {}).get("status") == "done"
+
+
+def test_the_sql_of_the_tutorial_gives_what_it_says(documented: Mill) -> None:
+    with connect(documented.database_url) as session:
+        for block in fences(document("docs/tutorial.md"), "sql"):
+            session.execute(block.encode())
+            keys = re.findall(r"'(tutorial-\d)'\)", block)
+            assert wait_until(lambda keys=keys: all(map(documented.shop.outcome, keys)), 30)  # type: ignore[misc]
+    outcomes = [documented.shop.outcome(f"tutorial-{number}") or {} for number in range(1, 5)]
+    assert [each["status"] for each in outcomes] == ["placed", "rejected", "held", "done"]
+    assert (outcomes[1]["code"], outcomes[1]["field"]) == ("OM001", "lines[0]")
 
 
 def test_the_code_in_the_readme_is_that_of_the_examples() -> None:
