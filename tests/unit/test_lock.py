@@ -14,7 +14,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 LOCKS = [ROOT / "requirements.lock", *sorted(ROOT.glob("*/requirements.lock"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS = {"bench": ["bench"], "docs": ["docs"], ROOT.name: ["archive", "traces", "demo", "dev"]}
+EXTRAS = {
+    "requirements.lock": ["archive", "traces", "demo", "dev"],
+    "bench/requirements.lock": ["bench"],
+    "docs/requirements.lock": ["docs"],
+}
 each_lock = pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.relative_to(ROOT).as_posix())
 
 
@@ -41,7 +45,7 @@ def test_each_package_is_pinned_and_has_hashes(lock: Path) -> None:
 def test_what_pyproject_asks_for_is_in_the_lock(lock: Path) -> None:
     locked = pins(lock)
     wanted = [*PROJECT["dependencies"]]
-    for extra in EXTRAS[lock.parent.name]:
+    for extra in EXTRAS[lock.relative_to(ROOT).as_posix()]:
         wanted += PROJECT["optional-dependencies"][extra]
     for requirement in map(Requirement, wanted):
         version, _ = locked[canonicalize_name(requirement.name)]
