@@ -22,12 +22,10 @@ from workers import metrics
 from workers.database import forget
 from workers.errors import SetupError
 from workers.flower import prepare_flower
+from workers.queue_names import ALL_QUEUES, FOREIGN_QUEUE
 from workers.settings import Settings, get_settings, unusable
 from workers.traces import begin_tracing, end_tracing, installed
 
-QUEUES = ("orders", "inventory", "views", "alerts", "cache", "events", "maintenance")
-# A foreign send_task without a queue waits in `celery`, so a general worker consumes that too.
-FOREIGN_QUEUE = "celery"
 # Celery reads these itself, each time, before anything it is told. CELERY_BROKER_URL is a setting of ours too.
 CELERYS_OWN = ("CELERY_RESULT_BACKEND", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 # What a worker's banner and statistics show; on a connection the scheme of its URL gives way to it.
@@ -61,7 +59,7 @@ def configure(application: Celery, settings: Settings) -> None:
         timezone="UTC",
         task_default_queue=FOREIGN_QUEUE,
         # Each has an exchange of its own: bound to Celery's default one, a message sent to that would reach all queues.
-        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (*QUEUES, FOREIGN_QUEUE)],
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in ALL_QUEUES],
         task_routes={
             "orders.drain": {"queue": "maintenance"},
             "orders.sweep": {"queue": "maintenance"},

@@ -26,7 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from workers import metrics
 from workers.exporter import CountsCollector, StateCollector
-from workers.status import QUEUES, untold, whole
+from workers.queue_names import ALL_QUEUES
+from workers.status import untold, whole
 from prometheus_client import CollectorRegistry, generate_latest
 
 folder = Path(sys.argv[1])
@@ -51,7 +52,8 @@ database = untold("database") | {
     "jobs": [job | {"succeeded_slot": datetime.now(UTC), "since_slot_seconds": 1.0}],
 }
 broker = untold("broker") | {
-    "broker": "7", "queues": dict.fromkeys(QUEUES, queue), "workers": [], "in_hand": {"orders": 0, "other queues": 0},
+    "broker": "7", "queues": dict.fromkeys(ALL_QUEUES, queue), "workers": [],
+    "in_hand": {"orders": 0, "other queues": 0},
 }
 cache = {"answers": True, "kinds": {"product": counted}, "entries": 1, "memory_bytes": 1}
 state = whole(database, untold("redis") | {"redis": "7"}, broker, untold("cache") | {"cache": cache})
