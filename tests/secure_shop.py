@@ -1,4 +1,4 @@
-"""A shop set up as docs/security.md has it, for tests of that: TLS only, a login for each process, passwords of its own."""
+"""A shop as docs/security.md sets it up, for tests of that: TLS only, a login for each process, its own passwords."""
 
 import re
 import secrets
