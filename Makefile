@@ -18,11 +18,12 @@ REQUIRED := $(VENV)/.required
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
 EXAMPLES := $(VENV)/.examples
+PAGES := $(VENV)/.pages
 QUIET := --quiet --disable-pip-version-check
 LOCKED := uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	--python-version 3.11 pyproject.toml
 
-.PHONY: help demo up test check bench faults examples docs lock clean
+.PHONY: help demo up test check bench faults examples docs site lock clean
 
 help: ## List these commands
 	@echo "Ordermill: the order engine behind a shop. Commands:"
@@ -60,16 +61,21 @@ examples: $(EXAMPLES) ## Install what the FastAPI service of examples/ needs
 docs: $(INSTALLED) ## Write the generated documents anew
 	@$(BIN)/python docs/generate.py
 
+site: $(PAGES) ## Make the documents' pages in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
 lock: ## Choose the versions in the lock files anew (needs uv)
 	$(LOCKED) $(foreach extra,archive traces demo dev,--extra $(extra)) -o requirements.lock
 	$(LOCKED) --constraint requirements.lock --extra bench -o bench/requirements.lock
 	$(LOCKED) --constraint requirements.lock --extra examples -o examples/requirements.lock
 	$(LOCKED) --constraint requirements.lock --extra archive --extra traces -o deploy/requirements.lock
+	$(LOCKED) --constraint requirements.lock --extra docs -o docs/requirements.lock
 
 clean: ## Remove .ordermill, caches and .venv
 	@if [ -x $(BIN)/python ] && [ -d .ordermill ]; then \
 		$(BIN)/python -c "from pathlib import Path; from workers.embedded import erase; erase(Path('.ordermill'))"; fi
-	@rm -rf .ordermill .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist $(VENV)
+	@rm -rf .ordermill .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist site $(VENV)
 
 # A stamp is the last thing written: an interrupted install is done again from the start.
 $(INSTALLED): pyproject.toml $(REQUIRED)
@@ -84,6 +90,11 @@ $(PEERS): bench/requirements.lock $(INSTALLED)
 $(EXAMPLES): examples/requirements.lock $(INSTALLED)
 	@$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r examples/requirements.lock
 	@touch $(EXAMPLES)
+
+$(PAGES): docs/requirements.lock $(INSTALLED)
+	@echo "Installing MkDocs into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install $(QUIET) --no-deps --require-hashes -r docs/requirements.lock
+	@touch $(PAGES)
 
 $(REQUIRED): requirements.lock
 	@set -e; \

@@ -1,4 +1,5 @@
-"""Writes the documents that are generated: docs/schema.md, docs/tasks.md and docs/configuration.md.
+"""Writes the documents that are generated: docs/schema.md, docs/tasks.md and docs/configuration.md, and
+pictures.
 
 `python docs/generate.py` writes them; `--check` writes nothing and exits 1 naming each that is out of date. The schema
 is read from the catalog of a freshly migrated scratch database, on the server of DATABASE_URL or on one from the wheel.
@@ -9,12 +10,12 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-from generators import configuration, schema, tasks
+from generators import configuration, journey, schema, tasks
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import make_url
 
@@ -57,17 +58,17 @@ def scratch_database(admin_url: str) -> Iterator[str]:
             admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
-def schema_document() -> str:
-    """docs/schema.md as it should be."""
+def documents() -> dict[str, str]:
+    """Each as it should be, by its name in docs/."""
     with server() as admin_url, scratch_database(admin_url) as url, connect(url) as connection:
-        return schema.document(connection)
-
-
-DOCUMENTS: dict[str, Callable[[], str]] = {
-    "configuration.md": configuration.document,
-    "tasks.md": tasks.document,
-    "schema.md": schema_document,
-}
+        return {
+            "configuration.md": configuration.document(),
+            "tasks.md": tasks.document(),
+            "schema.md": schema.document(connection),
+            "schema.svg": schema.picture(connection),
+            "order-steps.svg": schema.steps_picture(connection),
+            **journey.pictures(),
+        }
 
 
 def main() -> int:
@@ -76,8 +77,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one is out of date")
     checking = parser.parse_args().check
     stale = 0
-    for name, make in DOCUMENTS.items():
-        path, text = DOCS / name, make()
+    for name, text in documents().items():
+        path = DOCS / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         if checking:

@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Any
 
-from workers.app import FOREIGN_QUEUE, QUEUES, app
+from workers.app import app
 from workers.base_task import JobTask
 from workers.database import call, call_one
 from workers.dead_letters import collect
 from workers.errors import OrdermillError
 from workers.jobs import repeat, run_job
+from workers.queue_names import ALL_QUEUES
 from workers.replay import broker_of
 from workers.settings import get_settings
 
@@ -56,7 +57,7 @@ def collect_undecodable(cadence: float | None = None) -> dict[str, Any]:
 
     def work(session: Any) -> dict[str, Any]:
         with broker_of(app) as broker:
-            return dict(collect(broker, (*QUEUES, FOREIGN_QUEUE), partial(call_one, "api.bury_unread", on=session)))
+            return dict(collect(broker, ALL_QUEUES, partial(call_one, "api.bury_unread", on=session)))
 
     return run_job("maintenance.collect_undecodable", cadence, lease=60, work=work)
 

@@ -6,7 +6,7 @@ import pty
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.shop import Shop, typed
+from tests.shop import Shop, order, typed
 from tests.workers_fixtures import Mill, clean_environment
 from workers.cli import main
 from workers.settings import get_settings
@@ -26,6 +26,11 @@ Done = subprocess.CompletedProcess[str]
 BURY = "SELECT api.bury_unread(%s, %s, %s, %s, %s, %s, %s)"
 AT = "2026-01-31T10:00:00+00:00"
 MESSAGE = {"body": "W10=", "headers": {"task": "shop.guess", "id": "t-1"}, "properties": {}}
+ENCODED = {
+    "body": "W1t7InNrdSI6ICJBIn1dLCB7fSwge31d",  # [[{"sku": "A"}], {}, {}]
+    "headers": {"task": "shop.guess", "id": "t-1"},
+    "properties": {"body_encoding": "base64"},
+}
 
 
 def environment(mill: Mill, **env: str) -> dict[str, str]:
@@ -133,3 +138,22 @@ def bury(shop: Shop, item: str, letter: uuid.UUID | None = None, base64: bool = 
 def letter_of(shop: Shop, letter: uuid.UUID) -> dict[str, Any]:
     [found] = shop.maps("SELECT * FROM api.dead_letters WHERE id = %s", letter)
     return found
+
+
+@pytest.fixture
+def clean(mill: Mill) -> Iterator[Mill]:
+    """The module's mill without letters of earlier tests."""
+    mill.db.execute("DELETE FROM shop.request_keys WHERE status = 'dead'")
+    mill.db.execute("DELETE FROM shop.dead_letters")
+    mill.broker.flushdb()
+    return mill
+
+
+@pytest.fixture
+def three(clean: Mill) -> dict[str, uuid.UUID]:
+    """A letter of each kind, the unread item the newest."""
+    made = {
+        "order": order_letter(clean.shop, order("web-1", ("A", 1)), "The database refuses this order: poison"),
+        "message": message_letter(clean.shop, "inventory.adjust", "t-9", {"sku": "A"}),
+    }
+    return made | {"unread": unread_letter(clean.shop, "views", json.dumps(ENCODED))}

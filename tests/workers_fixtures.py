@@ -22,7 +22,7 @@ from tests.servers import Running, create_database, drop_database, prefix
 from tests.shop import Shop
 from workers.child import Child, wait_until
 from workers.database import connect
-from workers.processes import GENERAL_QUEUES
+from workers.queue_names import GENERAL_QUEUES
 
 READY_SECONDS = 90
 RESULT_SECONDS = 60

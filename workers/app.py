@@ -21,6 +21,7 @@ from celery.signals import (
 )
 from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
+from kombu.utils.url import parse_url
 from pydantic import ValidationError
 
 import workers.solo  # noqa: F401  # -P solo is ours
@@ -29,12 +30,10 @@ from workers import alive, metrics
 from workers.database import forget
 from workers.errors import SetupError
 from workers.flower import prepare_flower
+from workers.queue_names import ALL_QUEUES, FOREIGN_QUEUE
 from workers.settings import Settings, get_settings, unusable
 from workers.traces import begin_tracing, end_tracing, installed
 
-QUEUES = ("orders", "inventory", "views", "alerts", "cache", "events", "maintenance")
-# A foreign send_task without a queue waits in `celery`, so a general worker consumes that too.
-FOREIGN_QUEUE = "celery"
 # Celery reads these itself, each time, before anything it is told. CELERY_BROKER_URL is a setting of ours too.
 CELERYS_OWN = ("CELERY_RESULT_BACKEND", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 # What a worker's banner and statistics show; on a connection the scheme of its URL gives way to it.
@@ -56,9 +55,9 @@ def configure(application: Celery, settings: Settings) -> None:
             log.warning("%s is ignored: set REDIS_URL for results, CELERY_BROKER_URL for the broker", name)
     application.conf.update(
         broker_url=settings.broker_url,
-        # kombu's own default for rediss:// checks no certificate, and with a transport by name does not even encrypt.
-        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if unsaid_tls(settings.broker_url) else None,
+        broker_use_ssl=tls_of(settings.broker_url),
         result_backend=settings.redis_url,
+        redis_backend_use_ssl=tls_of(settings.redis_url),
         result_expires=3600,
         # JSON only: a pickle from a queue that others can write to is a program.
         accept_content=["json"],
@@ -68,7 +67,7 @@ def configure(application: Celery, settings: Settings) -> None:
         timezone="UTC",
         task_default_queue=FOREIGN_QUEUE,
         # Each has an exchange of its own: bound to Celery's default one, a message sent to that would reach all queues.
-        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (*QUEUES, FOREIGN_QUEUE)],
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in ALL_QUEUES],
         task_routes={
             "orders.drain": {"queue": "maintenance"},
             "orders.sweep": {"queue": "maintenance"},
@@ -130,9 +129,15 @@ def behind_sentinel(settings: Settings) -> dict[str, str]:
     return {"master_name": settings.sentinel_master} if settings.sentinel_master else {}
 
 
-def unsaid_tls(url: str) -> bool:
-    """Whether an address asks for TLS and does not say how the server's certificate is checked."""
-    return url.startswith("rediss://") and "ssl_cert_reqs" not in url
+def tls_of(url: str) -> dict[str, Any] | None:
+    """What a `rediss://` address says of TLS; where it says nothing the server's certificate is checked.
+
+    Told apart from the address, because kombu's own default checks no certificate (and, with a transport by name, does
+    not even encrypt), Celery's backend refuses an address that does not say, and Flower reads no parameters of one.
+    """
+    if not url.startswith("rediss://"):
+        return None
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, **parse_url(url).get("ssl", {})}
 
 
 AREAS = ("orders", "inventory", "events", "alerts", "cache", "views", "webhooks", "maintenance", "upkeep")

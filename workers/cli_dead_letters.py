@@ -169,12 +169,12 @@ def _database() -> Iterator[psycopg.Connection[Any]]:
 def _collect_first(connection: psycopg.Connection[Any]) -> None:
     """What beat does each ten seconds, so that the newest is here too; where Redis is away, a line says so."""
     from workers.dead_letters import bury_with, collect
-    from workers.processes import GENERAL_QUEUES
+    from workers.queue_names import ALL_QUEUES
     from workers.replay import broker_of, publisher
 
     try:
         with broker_of(publisher(located_settings("broker_url"))) as broker:
-            collect(broker, ("orders", *GENERAL_QUEUES), bury_with(connection))
+            collect(broker, ALL_QUEUES, bury_with(connection))
     except (OrdermillError, ValueError) as error:
         print(f"not collected, what workers set aside in Redis lately: {error}", file=sys.stderr)
 

@@ -32,11 +32,11 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 @queues.command("list")
 def list_queues(as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
     """Show each queue: how many wait, how long the oldest at least, who consumes it, and whether it is paused."""
-    from workers.status import QUEUES
+    from workers.queue_names import ALL_QUEUES
     from workers.status_shown import queue_table
 
     with _broker() as client:
-        found = store.look(client, QUEUES, store.workers(client))
+        found = store.look(client, ALL_QUEUES, store.workers(client))
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -137,10 +137,10 @@ def _wait(client: Any, queue: str, *, consumed: bool) -> None:
 
 
 def _known(queue: str) -> None:
-    from workers.status import QUEUES
+    from workers.queue_names import ALL_QUEUES
 
-    if queue not in QUEUES:
-        raise OrdermillError(f"no queue is named {queue}: give one of {', '.join(QUEUES)}")
+    if queue not in ALL_QUEUES:
+        raise OrdermillError(f"no queue is named {queue}: give one of {', '.join(ALL_QUEUES)}")
 
 
 @contextlib.contextmanager

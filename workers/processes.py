@@ -22,9 +22,9 @@ from workers.database import connect
 from workers.embedded import Servers
 from workers.embedded_valkey import free_port
 from workers.home_folder import STACK_LOCK, STATE, HomeLock, ServiceError, prepare, write_private
+from workers.queue_names import GENERAL_QUEUES
 from workers.settings import Settings, get_settings
 
-GENERAL_QUEUES = ("inventory", "views", "alerts", "cache", "events", "maintenance", "celery")
 # The drain, the dispatcher of events and the deliveries take one each, all the time; jobs have the rest.
 GENERAL_PROCESSES = 6
 WATCHED = ("-E", "--without-gossip", "--without-mingle", "--loglevel=INFO")  # task events, which Flower shows

@@ -270,6 +270,10 @@ class Settings(BaseSettings):
             scheme = address.partition("://")[0].strip() if "://" in address else ""
             if address and (scheme.partition("+")[0] if of_database else scheme) not in schemes:
                 raise ValueError(f"an address starts with one of {', '.join(f'{each}://' for each in schemes)}")
+            try:
+                _ = urlsplit(address).port
+            except ValueError:
+                raise ValueError("the port of an address is a number, and / in a password is written %2F") from None
         return value
 
     @field_validator("smtp_url")

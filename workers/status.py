@@ -22,11 +22,10 @@ from workers.cache import stats
 from workers.database import connect
 from workers.driver_words import in_one_line
 from workers.problems import problems_of
-from workers.processes import GENERAL_QUEUES
+from workers.queue_names import ALL_QUEUES
 from workers.settings import Settings
 from workers.timetable import HEALTH, asked, judged
 
-QUEUES = ("orders", *GENERAL_QUEUES)
 READER = "a login that is a member of ordermill_reader"
 SERVER_SECONDS = 5  # for each server to answer
 QUEUE_OF = {entry["task"]: entry["options"]["queue"] for entry in BEAT_SCHEDULE.values()}
@@ -133,7 +132,7 @@ def of_broker(url: str, seconds: int, master: str = "") -> dict[str, Any]:
     state = untold("broker")
     with _noted(state, "broker"), _redis(url, seconds, master) as client:
         living = queues.workers(client)
-        state["queues"] = queues.look(client, QUEUES, living)
+        state["queues"] = queues.look(client, ALL_QUEUES, living)
         state["in_hand"] = {name: client.hlen(key) for name, key in queues.UNACKNOWLEDGED.items()}
         state["workers"] = living
         state["broker"] = client.info("server")["redis_version"]

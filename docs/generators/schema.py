@@ -4,10 +4,11 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from generators import catalog, words
+from generators import catalog, drawings, words
 from generators.catalog import Row, ask
 from generators.markdown import code, fenced, generated_by, page, table
 
+COLOURS = ("#e6effa", "#eef6e6", "#fdf3dc", "#fdecea", "#efe9fb", "#e3f4f4")  # by area
 KINDS = {"p": "primary key", "u": "unique", "f": "foreign key", "c": "check"}
 
 
@@ -21,14 +22,14 @@ def document(connection: psycopg.Connection[Any]) -> str:
         words.INTRODUCTION,
         _contents(),
         "## Diagram",
-        fenced("mermaid", "\n".join(_diagram(connection, tables))),
+        "![The tables with their keys, and what refers to what](schema.svg)",
         words.DIAGRAM_NOTE,
         *(
             page(f"## {area}", *(_table(connection, tables[name], text) for name, text in texts.items()))
             for area, texts in words.AREAS.items()
         ),
         "## Steps of an order",
-        fenced("mermaid", "\n".join(_steps(connection))),
+        "![The steps that an order may take](order-steps.svg)",
         "Any other step, and a step without its row in `order_status_history`, cannot be written.",
         "## Routines of `api`",
         *_routines(ask(connection, catalog.ROUTINES)),
@@ -161,31 +162,27 @@ def _rights(connection: psycopg.Connection[Any]) -> str:
     return table(("may use", *(role.removeprefix("ordermill_") for role in roles)), [(k, *v) for k, v in rows.items()])
 
 
-def _steps(connection: psycopg.Connection[Any]) -> list[str]:
-    steps = ask(connection, catalog.TRANSITIONS)
-    reached, left = {row["to_status"] for row in steps}, {row["from_status"] for row in steps}
-    lines = ["stateDiagram-v2", "    direction LR"]
-    for row in steps:
-        start = "[*]" if row["from_status"] == "new" else row["from_status"]
-        lines.append(f"    {start} --> {row['to_status']}")
-    return lines + [f"    {last} --> [*]" for last in sorted(reached - left)]
+def steps_picture(connection: psycopg.Connection[Any]) -> str:
+    """docs/order-steps.svg, from the rows of `allowed_transitions`."""
+    pairs = [(row["from_status"], row["to_status"]) for row in ask(connection, catalog.TRANSITIONS)]
+    return drawings.steps("The steps that an order may take", pairs, "new")
 
 
-def _diagram(connection: psycopg.Connection[Any], tables: dict[str, Row]) -> list[str]:
-    names = [name for area in words.AREAS.values() for name in area if name not in words.NOT_DRAWN]
-    entities, links = [], []
-    for name in names:
-        constraints = ask(connection, catalog.CONSTRAINTS, tables[name]["oid"])
-        columns = ask(connection, catalog.COLUMNS, tables[name]["oid"])
-        entities += [f"    {name} {{", *_keys(columns, constraints), "    }"]
-        for each in constraints:
-            target = each["target"].removeprefix("shop.")
-            if each["kind"] == "f" and target not in words.NOT_DRAWN:
-                required = all(columns[number - 1]["required"] for number in each["columns"])
-                by = columns[each["columns"][0] - 1]["name"]
-                links.append(f'    {target} {"||" if required else "|o"}--o{{ {name} : "{by}"')
-    links += [f'    {to} ||..o{{ {start} : "{label}"' for start, to, label in words.LINKS]
-    return ["erDiagram", *links, *entities]
+def picture(connection: psycopg.Connection[Any]) -> str:
+    """docs/schema.svg: solid a foreign key, dashed what the routines keep."""
+    tables = {row["name"]: row for row in ask(connection, catalog.TABLES)}
+    drawn: dict[str, list[str]] = {}
+    links: list[drawings.Link] = []
+    colours = {}
+    for number, area in enumerate(words.AREAS.values()):
+        for name in (each for each in area if each not in words.NOT_DRAWN):
+            constraints = ask(connection, catalog.CONSTRAINTS, tables[name]["oid"])
+            drawn[name] = _keys(ask(connection, catalog.COLUMNS, tables[name]["oid"]), constraints)
+            colours[name] = COLOURS[number % len(COLOURS)]
+            targets = [each["target"].removeprefix("shop.") for each in constraints if each["kind"] == "f"]
+            links += [(name, target, True) for target in targets if target not in words.NOT_DRAWN]
+    links += [(start, to, False) for start, to, _ in words.LINKS if {start, to} <= {*drawn}]
+    return drawings.tables("The tables with their keys, and what refers to what", drawn, links, colours)
 
 
 def _keys(columns: list[Row], constraints: list[Row]) -> list[str]:
@@ -197,5 +194,5 @@ def _keys(columns: list[Row], constraints: list[Row]) -> list[str]:
     lines = []
     for number, kinds in sorted(marks.items()):
         column = columns[number - 1]
-        lines.append(f"        {column['type']} {column['name']} {', '.join(dict.fromkeys(kinds))}")
+        lines.append(f"{column['name']}  {' '.join(dict.fromkeys(kinds))}")
     return lines

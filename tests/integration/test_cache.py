@@ -396,12 +396,3 @@ def test_warming_loads_what_is_not_there_once(cache: Cache, counted: Counted, st
 
     assert cache.warm(names) == {"availability": 1, "product": 1, "category": 1}
     assert cache.warm(names) == {"availability": 0, "product": 0, "category": 0}
-
-
-def test_a_forked_process_connects_anew(runtime: None) -> None:
-    parent = workers.cache.cache()
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0 if workers.cache.cache() is not parent else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    workers.cache.forget()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+import workers.cache
 import workers.cache_near
 from tests.shop import Shop
 from workers.cache import Cache
@@ -187,3 +188,12 @@ def test_nothing_is_kept_for_longer_than_a_second(hot: Cache) -> None:
 
     available(hot)
     assert "ordermill:product:A" not in near._kept
+
+
+def test_a_forked_process_connects_anew(runtime: None) -> None:
+    parent = workers.cache.cache()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if workers.cache.cache() is not parent else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    workers.cache.forget()

@@ -18,13 +18,13 @@ from tests.workers_fixtures import Mill
 from workers.child import wait_until
 from workers.dead_letters import Bury, bury_with, collect, fetch, raw_item, read_entry
 from workers.errors import OrdermillError, OutageError
-from workers.processes import GENERAL_QUEUES
+from workers.queue_names import ALL_QUEUES
 from workers.replay import broker_of, publisher
 from workers.settings import Settings
 from workers.undecodable import record
 
 Connect = Callable[[str], psycopg.Connection[Any]]
-QUEUES = ("orders", *GENERAL_QUEUES)
+QUEUES = ALL_QUEUES
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ import redis
 from sqlalchemy import make_url
 
 from docs.generators.examples import EXAMPLES, ORDER_ID
+from tests.documents import DOCUMENTS, ROOT, commands, document, fences, section
 from tests.servers import Running
 from tests.workers_fixtures import Mill, clean_environment, end, ready
 from workers.child import Child, wait_until
@@ -32,13 +33,8 @@ from workers.embedded_valkey import free_port
 from workers.sample import example_order
 from workers.settings import Settings
 
-ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "examples/README.md")),
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
+README = document("README.md")
 PASSWORD = "only-for-this-test"
 
 # Run here, against the processes of the README.
@@ -71,7 +67,6 @@ COMMANDS = (
     "curl --fail --user \"ordermill:$ORDERMILL_FLOWER_PASSWORD\" 'http://127.0.0.1:5555/api/tasks?limit=10'",
     "make help",
 )
-RETIRING = "tests/integration/test_archives.py::test_the_command_lists_retires_checks_and_restores"
 SERVICE = ".venv/bin/uvicorn --app-dir examples fastapi_service:app"
 ORDERED = (
     'curl --json \'{"customer": "C-1", "lines": [{"sku": "TEA-100", "quantity": 2}]}\''
@@ -88,21 +83,20 @@ ELSEWHERE = {
         f".venv/bin/ordermill archive {rest}": RETIRING
         for rest in ("run", "verify", "restore orders 2025-01", "restore all 2025-01 --attach")
     },
+    "make site": ".ci/run",
     "make docs": "tests/integration/test_docs.py::test_generated_documents_are_up_to_date",
     "cd examples/node && npm install && npm start": "tests/integration/test_docs.py::test_the_node_example_is_placed",
 }
 FASTAPI = "tests/integration/test_docs.py::test_the_fastapi_service_answers_with_outcomes"
 ELSEWHERE |= dict.fromkeys(("make examples", SERVICE, ORDERED), FASTAPI)
+BACKUP = "tests/integration/test_backup.py::test_the_shop_is_restored_to_a_moment_and_nothing_accepted_is_lost_for_good"
+BACKUP_COMMANDS = commands(section(document("docs/operations.md"), "Backup and recovery"))
+ELSEWHERE |= {command: BACKUP for command in BACKUP_COMMANDS if command not in COMMANDS}
 WORKER, PROCESS = ".venv/bin/ordermill worker ", ".venv/bin/celery -A workers.app "
 
 
-def fences(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
 def documented_commands() -> list[str]:
-    blocks = [block for path in DOCUMENTS for block in fences(path.read_text(encoding="utf-8"), "sh")]
-    return [line for block in blocks for line in block.splitlines() if line]
+    return [line for path in DOCUMENTS for line in commands(path.read_text(encoding="utf-8"))]
 
 
 def documented_processes() -> list[str]:
@@ -223,6 +217,17 @@ def test_the_sql_of_the_readme_works_and_its_order_is_placed(documented: Mill) -
             session.execute(block.encode())
     assert wait_until(lambda: (documented.shop.outcome("sql-1001") or {}).get("status") == "placed", 30)
     assert (documented.shop.outcome("confirm-1001") or {}).get("status") == "done"
+
+
+def test_the_sql_of_the_tutorial_gives_what_it_says(documented: Mill) -> None:
+    with connect(documented.database_url) as session:
+        for block in fences(document("docs/tutorial.md"), "sql"):
+            session.execute(block.encode())
+            keys = re.findall(r"'(tutorial-\d)'\)", block)
+            assert wait_until(lambda keys=keys: all(map(documented.shop.outcome, keys)), 30)  # type: ignore[misc]
+    outcomes = [documented.shop.outcome(f"tutorial-{number}") or {} for number in range(1, 5)]
+    assert [each["status"] for each in outcomes] == ["placed", "rejected", "held", "done"]
+    assert (outcomes[1]["code"], outcomes[1]["field"]) == ("OM001", "lines[0]")
 
 
 def test_the_code_in_the_readme_is_that_of_the_examples() -> None:

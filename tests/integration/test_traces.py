@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from tests.shop import new_key, order
 from tests.workers_fixtures import QUIET, Mill, clean_environment, end
 from workers.child import Child, wait_until
-from workers.processes import GENERAL_QUEUES
+from workers.queue_names import GENERAL_QUEUES
 
 # The app, in processes whose spans stay in memory and are written down as a process ends.
 TRACED = """

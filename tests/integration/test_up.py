@@ -205,13 +205,6 @@ def test_a_command_without_a_server_says_what_to_do(home: Path, command: str) ->
     )
 
 
-def test_every_queue_of_the_application_has_a_worker() -> None:
-    from workers.app import FOREIGN_QUEUE, QUEUES
-    from workers.processes import GENERAL_QUEUES
-
-    assert {"orders", *GENERAL_QUEUES} == {*QUEUES, FOREIGN_QUEUE}
-
-
 def test_a_setting_that_cannot_be_used_is_named() -> None:
     answer = subprocess.run(
         [*ORDERMILL, "status"],

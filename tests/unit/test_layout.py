@@ -10,9 +10,9 @@ from celery import Task
 
 import beat_schedule
 import tasks.payloads
-from workers.app import FOREIGN_QUEUE, QUEUES, app
+from workers.app import app
 from workers.base_task import CommandTask, JobTask, ReadTask
-from workers.processes import GENERAL_QUEUES
+from workers.queue_names import ALL_QUEUES, FOREIGN_QUEUE, GENERAL_QUEUES
 
 ROOT = Path(beat_schedule.__file__).parent
 TASK_MODULES = sorted((ROOT / "tasks").glob("*.py"))
@@ -23,6 +23,24 @@ each_module = pytest.mark.parametrize("module", TASK_MODULES, ids=lambda path: p
 def registered() -> dict[str, Task]:
     app.loader.import_default_modules()
     return {name: task for name, task in app.tasks.items() if not name.startswith("celery.")}
+
+
+SOURCES = sorted(
+    path
+    for folder in ("workers", "tasks", "tests", "bench", "docs", "examples", "sql", ".ci")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in {".py", ".sql"} and "node_modules" not in path.parts
+)
+
+
+def test_no_file_has_more_than_400_lines_and_no_function_more_than_60() -> None:
+    assert len(SOURCES) > 400
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 400, path
+        for node in ast.walk(ast.parse(text)) if path.suffix == ".py" else ():
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -85,7 +103,7 @@ def test_a_job_ticks_at_least_each_five_minutes_so_that_a_failed_run_is_tried_ag
 
 def test_every_queue_is_consumed_and_every_task_has_one(registered: dict[str, Task]) -> None:
     consumed = {"orders", *GENERAL_QUEUES}
-    assert consumed == {*QUEUES, FOREIGN_QUEUE}
+    assert consumed == {*ALL_QUEUES}
     for name in registered:
         assert app.amqp.router.route({}, name)["queue"].name in consumed - {FOREIGN_QUEUE}, name
 

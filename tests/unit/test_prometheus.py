@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.documents import section
+
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 RULES = (DEPLOY / "prometheus-rules.yml").read_text()
@@ -24,7 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from workers import metrics
 from workers.exporter import CountsCollector, StateCollector
-from workers.status import QUEUES, untold, whole
+from workers.queue_names import ALL_QUEUES
+from workers.status import untold, whole
 from prometheus_client import CollectorRegistry, generate_latest
 
 folder = Path(sys.argv[1])
@@ -49,7 +52,8 @@ database = untold("database") | {
     "jobs": [job | {"succeeded_slot": datetime.now(UTC), "since_slot_seconds": 1.0}],
 }
 broker = untold("broker") | {
-    "broker": "7", "queues": dict.fromkeys(QUEUES, queue), "workers": [], "in_hand": {"orders": 0, "other queues": 0},
+    "broker": "7", "queues": dict.fromkeys(ALL_QUEUES, queue), "workers": [],
+    "in_hand": {"orders": 0, "other queues": 0},
 }
 cache = {"answers": True, "kinds": {"product": counted}, "entries": 1, "memory_bytes": 1}
 state = whole(database, untold("redis") | {"redis": "7"}, broker, untold("cache") | {"cache": cache})
@@ -121,12 +125,17 @@ def test_each_metric_is_documented_and_each_documented_one_is_served(served: str
     assert documented == families(served)
 
 
-def test_each_runbook_is_a_heading_of_operations_md() -> None:
-    headings = {
-        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^#+ (.+)$", OPERATIONS, re.MULTILINE)
-    }
-    runbooks = set(re.findall(r'runbook: "docs/operations.md#([\w-]+)"', RULES))
+def test_each_alert_has_a_heading_of_its_name_in_operations_md_and_leads_there() -> None:
+    incidents = re.findall(r"^### (\w+)$", section(OPERATIONS, "Incidents"), re.MULTILINE)
+    alerts = re.findall(r"- alert: (\w+)", RULES)
 
-    assert RULES.count("runbook:") == RULES.count("- alert: ")
-    assert runbooks - headings == set()
+    assert sorted(incidents) == sorted(alerts)
+    for part in RULES.split("- alert: ")[1:]:
+        name = part.split("\n")[0]
+        assert f'runbook: "docs/operations.md#{name.lower()}"' in part
+
+
+def test_each_problem_leads_to_an_incident() -> None:
+    table = section(OPERATIONS, "Health").partition("| problem |")[2].partition("\n\n")[0]
+    for row in table.splitlines()[2:]:
+        assert re.search(r"\(#ordermill\w+\)", row), row

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import redis
 
+from workers.queue_names import ALL_QUEUES
 from workers.settings import Settings
 
 DATABASE = "ordermill_demo"
 MARK = "ordermill:demo"
 OURS = ("unacked*", "orders.unacked*", "_kombu.binding.*")
-QUEUES = ("orders", "inventory", "views", "alerts", "cache", "events", "maintenance", "celery")
 
 
 class GroundTaken(Exception):
@@ -62,7 +62,7 @@ def _take_redis(client: redis.Redis) -> None:
     """Mark the Redis as the demo's for now. What waits in it is somebody's, unless an earlier demo left its mark."""
     if client.exists(MARK):
         _empty(client)
-    waiting = {queue: count for queue in QUEUES if (count := client.llen(queue))}
+    waiting = {queue: count for queue in ALL_QUEUES if (count := client.llen(queue))}
     if waiting:
         shown = ", ".join(f"{queue} ({count})" for queue, count in waiting.items())
         raise GroundTaken(
@@ -80,6 +80,6 @@ def _take_redis(client: redis.Redis) -> None:
 
 def _empty(client: redis.Redis) -> None:
     """Delete the queues, their priority steps and what was taken from them without being acknowledged."""
-    for pattern in (*QUEUES, *(f"{queue}\x06\x16*" for queue in QUEUES), *OURS):
+    for pattern in (*ALL_QUEUES, *(f"{queue}\x06\x16*" for queue in ALL_QUEUES), *OURS):
         for key in client.scan_iter(match=pattern, count=1_000):
             client.delete(key)
