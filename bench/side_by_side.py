@@ -1,6 +1,6 @@
 """How much connections at work side by side add, with the SQL of two revisions: orders a second by one, two, three.
 
-    .venv/bin/python bench/side_by_side.py HEAD~ .     # a revision, or a folder of SQL
+    .venv/bin/python -m bench.side_by_side HEAD~ .     # a revision, or a folder of SQL
 
 Each revision has a database of its own on one server, both filled alike; the rounds take turns. Printed: the median.
 """
