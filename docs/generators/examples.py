@@ -23,7 +23,7 @@ OUTCOME: dict[str, Any] = {
                 "accepted: waits to be decided, behind the SQL door, or alone if its list ended its workers; ask for "
                 "it by its key. placed, held, done: it took effect. "
                 "rejected: it did not, see code. refused: it was not accepted, its key is unused; only where workers "
-                "refuse what is sold out. dead: it cannot be done, see api.dead_letters"
+                "refuse what is sold out, or a pool has a limit. dead: it cannot be done, see api.dead_letters"
             ),
         },
         "order_id": {"type": ["string", "null"], "format": "uuid"},

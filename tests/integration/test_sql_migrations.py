@@ -119,7 +119,7 @@ CHANGES = {
     " CREATE TRIGGER old AFTER INSERT ON shop.orders FOR EACH STATEMENT EXECUTE FUNCTION shop.old()",
     "a trigger that was dropped": "DROP TRIGGER orders_record_first_step ON shop.orders",
     "a view that a hand has changed": "CREATE OR REPLACE VIEW api.pools AS SELECT id, code, name, 'X' AS"
-    " currency FROM shop.pools",
+    " currency, max_wait FROM shop.pools",
     "a view that is left over": "CREATE VIEW api.everything AS SELECT 1 AS one",
     "a right given to all": "GRANT EXECUTE ON FUNCTION api.place_order(jsonb) TO PUBLIC",
     "a right that was taken": "REVOKE EXECUTE ON FUNCTION api.submit_order(jsonb) FROM ordermill_app",

@@ -8,7 +8,7 @@ END
 $$;
 
 COMMENT ON FUNCTION api.submit_order(text) IS
-'Takes one order into the queue within your own transaction: accepted when that commits; or rejected; or what its key came to before.';
+'Takes one order into the queue within your own transaction: accepted when that commits; rejected; refused, where its pool is too busy; or what its key came to before.';
 
 CREATE OR REPLACE FUNCTION api.submit_order(p_request jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

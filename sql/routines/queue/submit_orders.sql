@@ -18,7 +18,7 @@ END
 $$;
 
 COMMENT ON FUNCTION api.submit_orders(text[]) IS
-'Takes orders into the queue within your own transaction and gives an outcome each, in order: accepted, rejected, or what the key came to before. Up to a few hundred at once is best.';
+'Takes orders into the queue within your own transaction and gives an outcome each, in order: accepted, rejected, refused, or what the key came to before. Up to a few hundred at once is best.';
 
 CREATE OR REPLACE FUNCTION api.submit_orders(p_requests jsonb) RETURNS SETOF jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER ROWS 100
