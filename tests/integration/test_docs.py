@@ -78,7 +78,6 @@ ORDERED = (
     " --header 'Idempotency-Key: web-2001' http://127.0.0.1:8000/orders"
 )
 # Too long for a test, or a test of its own: where it is run.
-RETIRING = "tests/integration/test_archives.py::test_the_command_lists_retires_checks_and_restores"
 ELSEWHERE = {
     "make demo": ".ci/run",
     "make test": ".ci/run",
@@ -93,6 +92,22 @@ ELSEWHERE = {
 }
 FASTAPI = "tests/integration/test_docs.py::test_the_fastapi_service_answers_with_outcomes"
 ELSEWHERE |= dict.fromkeys(("make examples", SERVICE, ORDERED), FASTAPI)
+COMPOSED = (
+    "deploy/make-secrets",
+    "docker-compose up -d",
+    "docker-compose ps",
+    "docker-compose run --rm migrate ordermill sample",
+    "docker-compose run --rm migrate ordermill status",
+    "docker-compose --profile monitoring up -d",
+    "docker-compose up -d --scale orders=2",
+    "docker-compose up -d --build",
+    "docker-compose up -d --force-recreate",
+    "docker-compose down",
+    "export DATABASE_URL=postgresql://shop_web:$(cat secrets/web_password)@127.0.0.1:5432/ordermill",
+    "export CELERY_BROKER_URL=redis://:$(cat secrets/redis_password)@127.0.0.1:6379/0",
+    "export REDIS_URL=redis://:$(cat secrets/redis_password)@127.0.0.1:6379/1",
+)
+ELSEWHERE |= dict.fromkeys(COMPOSED, "tests/deploy/test_compose.py::Deployment")
 WORKER, PROCESS = ".venv/bin/ordermill worker ", ".venv/bin/celery -A workers.app "
 
 
