@@ -153,10 +153,7 @@ def test_new_routines_under_old_workers_lose_no_order(fresh_mill: Mill, next_ver
         new.start()
         old.stop()
         assert load.goes_on()
-        assert old.migrate() == (
-            "2: ordermill: This version does not know schema 9999, which a newer one has made: migrate with that one, or"
-            " a later\n"
-        )
+        assert "2: ordermill: This version does not know schema 9999, which a newer one has made" in old.migrate()
 
 
 def test_new_workers_over_old_routines_lose_no_order(fresh_mill: Mill, next_version: Path) -> None:
