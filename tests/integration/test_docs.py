@@ -101,7 +101,6 @@ COMPOSED = (
     "docker-compose --profile monitoring up -d",
     "docker-compose up -d --scale orders=2",
     "docker-compose up -d --build",
-    "docker-compose up -d --force-recreate",
     "docker-compose down",
     "export DATABASE_URL=postgresql://shop_web:$(cat secrets/web_password)@127.0.0.1:5432/ordermill",
     "export CELERY_BROKER_URL=redis://:$(cat secrets/redis_password)@127.0.0.1:6379/0",
