@@ -14,6 +14,7 @@ from typing import TypeVar
 import psycopg
 from alembic import command, op
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 
@@ -72,7 +73,12 @@ def _upgrade(connection: Connection, report: Callable[[str], None], revision: st
     config.attributes["connection"] = connection.execution_options(isolation_level="READ COMMITTED")
     before = _revision(driver)
     connection.rollback()
-    command.upgrade(config, revision)
+    try:
+        command.upgrade(config, revision)
+    except CommandError as error:
+        raise SetupError(
+            f"This version does not know schema {before}, which a newer one has made: migrate with that one, or a later"
+        ) from error
     connection.commit()
     connection.execution_options(isolation_level="AUTOCOMMIT")
     report(f"schema: {before or 'empty'} to {_revision(driver)}")

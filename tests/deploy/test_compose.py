@@ -52,11 +52,11 @@ class Deployment:
         self.project = f"ordermill-test-{os.getpid()}"
         subprocess.run([ROOT / "deploy" / "make-secrets", self.secrets], check=True)
 
-    def compose(self, *arguments: str) -> str:
-        """What `docker-compose` printed; a failure fails the test."""
+    def compose(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
+        """What `docker-compose` printed; another exit code fails the test."""
         command = [*COMPOSE, "--project-name", self.project, "--profile", "monitoring", *arguments]
         done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=220)
-        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode in codes, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def container(self, service: str) -> str:
@@ -251,6 +251,20 @@ def test_a_process_that_hangs_is_noticed_by_its_health_check(deployment: Deploym
     finally:
         docker("kill", "--signal", "CONT", found["Id"])
     assert wait_until(lambda: passes(found["Id"], check), 30, 0.5)
+
+
+def test_there_can_be_more_orders_workers_and_status_sees_them(deployment: Deployment) -> None:
+    def workers() -> list[str]:
+        status = ("run", "--rm", "-T", "migrate", "ordermill", "status", "--json")
+        found = deployment.compose(*status, codes=(0, 1))  # 1: it sees a problem, such as a worker that has just gone
+        return [worker["worker"].partition("@")[0] for worker in json.loads(found)["workers"]]
+
+    deployment.compose("up", "--detach", "--scale", "orders=2")
+    try:
+        assert wait_until(lambda: sorted(workers()) == ["general", "orders", "orders"], 60, 0.5)
+    finally:
+        deployment.compose("up", "--detach", "--scale", "orders=1")
+    assert deployment.container("orders")
 
 
 def test_what_waits_outlives_the_containers_of_the_servers(deployment: Deployment) -> None:

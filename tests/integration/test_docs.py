@@ -73,7 +73,6 @@ ORDERED = (
     " --header 'Idempotency-Key: web-2001' http://127.0.0.1:8000/orders"
 )
 # Too long for a test, or a test of its own: where it is run.
-RETIRING = "tests/integration/test_archives.py::test_the_command_lists_retires_checks_and_restores"
 ELSEWHERE = {
     "make demo": ".ci/run",
     "make test": ".ci/run",
@@ -92,6 +91,21 @@ ELSEWHERE |= dict.fromkeys(("make examples", SERVICE, ORDERED), FASTAPI)
 BACKUP = "tests/integration/test_backup.py::test_the_shop_is_restored_to_a_moment_and_nothing_accepted_is_lost_for_good"
 BACKUP_COMMANDS = commands(section(document("docs/operations.md"), "Backup and recovery"))
 ELSEWHERE |= {command: BACKUP for command in BACKUP_COMMANDS if command not in COMMANDS}
+COMPOSED = (
+    "deploy/make-secrets",
+    "docker-compose up -d",
+    "docker-compose ps",
+    "docker-compose run --rm migrate ordermill sample",
+    "docker-compose run --rm migrate ordermill status",
+    "docker-compose --profile monitoring up -d",
+    "docker-compose up -d --scale orders=2",
+    "docker-compose up -d --build",
+    "docker-compose down",
+    "export DATABASE_URL=postgresql://shop_web:$(cat secrets/web_password)@127.0.0.1:5432/ordermill",
+    "export CELERY_BROKER_URL=redis://:$(cat secrets/redis_password)@127.0.0.1:6379/0",
+    "export REDIS_URL=redis://:$(cat secrets/redis_password)@127.0.0.1:6379/1",
+)
+ELSEWHERE |= dict.fromkeys(COMPOSED, "tests/deploy/test_compose.py::Deployment")
 WORKER, PROCESS = ".venv/bin/ordermill worker ", ".venv/bin/celery -A workers.app "
 
 
