@@ -73,6 +73,7 @@ ORDERED = (
     " --header 'Idempotency-Key: web-2001' http://127.0.0.1:8000/orders"
 )
 # Too long for a test, or a test of its own: where it is run.
+RETIRING = "tests/integration/test_archives.py::test_the_command_lists_retires_checks_and_restores"
 ELSEWHERE = {
     "make demo": ".ci/run",
     "make test": ".ci/run",
