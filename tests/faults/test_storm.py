@@ -7,6 +7,7 @@ import pytest
 from tests.faults.storm.fault import Fault, all_faults
 from tests.faults.storm.run import SEED, Rigs, one_round
 
+SHARED_SECONDS = 20.0  # of recovery: another pytest worker has half of the machine. Alone it is 10: `make faults`
 OURS = [fault for fault in all_faults() if not fault.label]
 
 
@@ -23,5 +24,5 @@ def test_nothing_is_lost_doubled_or_oversold_under(fault: Fault, rigs: Rigs) -> 
     if missing := fault.missing():
         pytest.skip(missing)
     found = one_round(fault, rigs.of(fault), f"{SEED}:{fault.number}:test", fault.short)
-    print(found.words())
-    assert found.problems == [], found.words()
+    found.allowed_s = SHARED_SECONDS
+    assert found.problems == [], f"{found.words()}\n{rigs.of(fault).logs()}"

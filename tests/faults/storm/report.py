@@ -7,6 +7,7 @@ A part lies between `<!-- faults: NAME -->` and `<!-- /faults -->`; all else in 
 """
 
 import argparse
+import inspect
 import json
 import re
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.faults.storm.fault import all_faults
 from tests.faults.storm.run import FILE, ROOT, numbered
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
@@ -75,6 +77,16 @@ def peers(rows: list[Row]) -> str:
     return table(["", "fault", "who", "broken", "orders sent", "lost", "doubled", "recovery, s"], lines)
 
 
+def how(_rows: list[Row]) -> str:
+    """What each fault does: what its function says of itself."""
+    lines = []
+    for each in all_faults():
+        if not each.label:
+            words = " ".join((inspect.getdoc(each.inject) or "").partition("\n\n")[0].split())
+            lines.append([str(each.number), each.name, words, f"{each.seconds:g}", ", ".join(each.needs)])
+    return table(["", "fault", "what happens", "seconds a round", "needs"], lines)
+
+
 def runs(rows: list[Row]) -> str:
     """When each row was measured, with which seed, on which commit."""
     lines = [
@@ -85,7 +97,7 @@ def runs(rows: list[Row]) -> str:
     return table(["fault", "seed", "seconds in all", "at", "commit"], lines)
 
 
-PARTS: dict[str, Callable[[list[Row]], str]] = {"table": ours, "stock": peers, "runs": runs}
+PARTS: dict[str, Callable[[list[Row]], str]] = {"table": ours, "how": how, "stock": peers, "runs": runs}
 
 
 def filled(document: str, rows: list[Row]) -> str:
