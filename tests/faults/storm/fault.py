@@ -18,13 +18,15 @@ import importlib.util
 import os
 import pkgutil
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from threading import Event
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from tests.faults.storm.oracle import Contradiction
@@ -117,8 +119,17 @@ def all_faults() -> list[Fault]:
     return sorted(_faults.values(), key=lambda each: (each.label, each.number))
 
 
+@lru_cache(maxsize=1)
 def faketime() -> Path | None:
-    """libfaketime of the PyPI package: under Debian's 0.9.10, Python's `time.sleep` fails."""
+    """libfaketime of the PyPI package, where it works here: under Debian's 0.9.10, Python's `time.sleep` fails."""
     found = importlib.util.find_spec("libfaketime")
     folders = found.submodule_search_locations if found else None
-    return next((path for folder in folders or () for path in Path(folder).rglob("libfaketime.so.1")), None)
+    paths = (path for folder in folders or () for path in Path(folder).rglob("libfaketime.so.1"))
+    return next(filter(_works, paths), None)
+
+
+def _works(library: Path) -> bool:
+    asked = [sys.executable, "-c", "import time; time.sleep(0.01); print(time.time())"]
+    env = {"LD_PRELOAD": str(library), "FAKETIME": "+7200", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    told = subprocess.run(asked, env=env, capture_output=True, text=True, check=False).stdout
+    return bool(told) and float(told) > time() + 7_000
