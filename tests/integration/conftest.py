@@ -5,6 +5,14 @@ from tests.secure_shop import secure
 from tests.workers_fixtures import at_work, door, fresh_mill, mill, module_mill, pytest_runtest_makereport, sku
 
 __all__ = [
-    *("at_work", "clean", "door", "fresh_mill", "mill", "module_mill"),
-    *("pytest_runtest_makereport", "secure", "sku", "three"),
+    "at_work",
+    "clean",
+    "door",
+    "fresh_mill",
+    "mill",
+    "module_mill",
+    "pytest_runtest_makereport",
+    "secure",
+    "sku",
+    "three",
 ]
