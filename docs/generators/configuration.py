@@ -29,8 +29,9 @@ are not affected. Redis Cluster does not work as a Celery broker.
 
 `orders` workers need the right to `EVAL` and `BLMOVE`, one address, one queue, and no global key prefix; a worker that
 cannot work so says it and stops. Behind Sentinel, write `sentinel://host:26379/0;sentinel://other:26379/0` and name the
-master in `ORDERMILL_SENTINEL_MASTER`. With TLS, write `rediss://host:6380/0?ssl_cert_reqs=required`: Celery's result
-backend needs the parameter. For a Unix socket, write `redis+socket:///run/redis.sock`."""
+master in `ORDERMILL_SENTINEL_MASTER`. With TLS, write `rediss://host:6380/0`
+([logins and certificates](security.md#tls-and-logins-to-redis)). For a Unix socket, write
+`redis+socket:///run/redis.sock`."""
 
 CACHE = """\
 ## The cache

@@ -242,7 +242,7 @@ def test_the_sql_of_the_tutorial_gives_what_it_says(documented: Mill) -> None:
             assert wait_until(lambda keys=keys: all(map(documented.shop.outcome, keys)), 30)  # type: ignore[misc]
     outcomes = [documented.shop.outcome(f"tutorial-{number}") or {} for number in range(1, 5)]
     assert [each["status"] for each in outcomes] == ["placed", "rejected", "held", "done"]
-    assert (outcomes[1]["code"], outcomes[1]["field"]) == ("OM001", "lines[0]")
+    assert (outcomes[1]["code"], outcomes[1]["field"]) == ("OM001", "lines[0].quantity")
 
 
 def test_the_code_in_the_readme_is_that_of_the_examples() -> None:
