@@ -28,9 +28,9 @@ PLACE = 0x10000  # added for each further place
 # Polled each 5 ms for 2 s after a find, so that a busy shop need not wait, then each 100 ms: chosen, not measured.
 BUSY_SECONDS, BUSY_PAUSE, IDLE_PAUSE = 2.0, 0.005, 0.1
 # The floor spares the index the dead rows of placed orders. Measured in November 2026: under one long snapshot,
-# claiming 50 rose from 0.5 to 16 ms after 200,000 deletes; with the floor, 0.6 ms. How long one is kept is chosen, not
-# measured: a transaction that commits late may be below it, and waits for that long.
-FLOOR_SECONDS = 1.0
+# claiming 50 rose from 0.5 to 16 ms after 200,000 deletes; with the floor, 0.6 ms. Ids are given before the commit, so
+# it lies where the queue was read a while ago; a transaction that takes longer is found when all is read, each second.
+FLOOR_SECONDS, FLOOR_LAG = 1.0, 0.25
 SWEPT_AT_ONCE = 100
 # An order that waits longer may have a drain that holds the pool's lock and stands still (SIGSTOP, a frozen machine):
 # its TCP is alive, so the server does not end it. Chosen, not measured: above the usual lease and timeouts.
@@ -59,6 +59,9 @@ class Drain:
     released: int = 0
     helps: set[int] = field(default_factory=set)  # pools where this is not the first drain
     floors: dict[int, int] = field(default_factory=dict)
+    read_to: dict[int, int] = field(default_factory=dict)  # the newest order that was claimed, by pool
+    next_floors: dict[int, int] = field(default_factory=dict)
+    from_zero: set[int] = field(default_factory=set)  # pools that are read without their floor, once
     rests: dict[int, float] = field(default_factory=dict)  # pools that ran into a lock, and until when
     kept: dict[object, float] = field(default_factory=dict)  # claims to be released, and when
     taken: dict[int, int] = field(default_factory=dict)  # orders by pool since it was last looked at
@@ -98,7 +101,7 @@ class Drain:
 
     def _run(self, seconds: float, until_empty: bool) -> None:
         now = time.monotonic()
-        ends, found_at, floored_at = now + seconds, now, now
+        ends, found_at, floored_at, lagged_at = now + seconds, now, now, now
         only_helps = bool(self.helps.issuperset(self.pools))
         if only_helps:
             found_at -= HELP_SECONDS  # at once, when the first look finds no whole batch
@@ -111,8 +114,10 @@ class Drain:
                 found_at = now
             elif only_helps and now - found_at >= HELP_SECONDS:
                 return
+            if now - lagged_at > FLOOR_LAG:
+                self.floors, self.next_floors, lagged_at = self.next_floors, dict(self.read_to), now
             if now - floored_at > FLOOR_SECONDS:
-                self.floors.clear()
+                self.from_zero.update(self.pools)
                 self.sweep()
                 floored_at = now
             if not found:
@@ -148,14 +153,15 @@ class Drain:
             pool,
             self.settings.place_batch,
             self.settings.claim_lease_seconds,
-            self.floors.get(pool, 0),
+            0 if pool in self.from_zero else self.floors.get(pool, 0),
             self.settings.place_batch if pool in self.helps else 1,
             on=self.connection,
         )
+        self.from_zero.discard(pool)
         if not claims:
             return 0
         claim = claims[0]
-        self.floors[pool] = max(self.floors.get(pool, 0), claim["last_id"])
+        self.read_to[pool] = max(self.read_to.get(pool, 0), claim["last_id"])
         if claim["claim_id"] is None:
             return 0
         if claim["orders"] >= self.settings.place_batch and pool not in self.helps:
