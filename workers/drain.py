@@ -16,7 +16,7 @@ from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
 from workers import metrics
-from workers.database import call, call_one, session
+from workers.database import call, call_one, reachable, session
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.logs import log_outcomes
 from workers.settings import Settings
@@ -38,6 +38,7 @@ LATE_SECONDS = 30
 # How long a drain that helps waits for the next whole batch, and how often the first one calls. Chosen, not measured.
 HELP_SECONDS = 0.5
 STOPPED_PAUSE = 1.0  # what stopped a drain will mostly stop its successor: do not spin. Chosen, not measured.
+STOPPED_PAUSES = 5  # as long as beat takes to start the next
 
 QUERY_CANCELED = "57014"
 # The connection broke while it placed, or PostgreSQL itself went down. Perhaps by this very claim, so that giving it
@@ -303,7 +304,10 @@ def drain(
         return None
     if stopped:
         log.error("the drain stops: %s", stopped)
-        time.sleep(STOPPED_PAUSE)
+        for _ in range(STOPPED_PAUSES):  # a successor that finds no database would be the last of its chain
+            time.sleep(STOPPED_PAUSE)
+            if reachable():
+                break
     return {
         "pools": len(run.pools) - len(run.helps),
         "helped": len(run.helps),
