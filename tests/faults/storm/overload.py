@@ -34,7 +34,7 @@ from workers.database import connect
 TIMES, LIMIT, SECONDS = 3.0, 0.5, 20.0
 BACKLOG = 4_000  # orders by which capacity is measured
 TOGETHER, CLIENTS = 20, 2
-LINES = 16  # an order: a basket, so that two cores can offer many times what they can place
+LINES = 8  # an order: a basket, so that two cores can offer many times what they can place
 SINGLE_RATE = 40.0
 MODULE = "tests.faults.storm.overload"
 LATENCY = """SELECT count(*), percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (
