@@ -13,6 +13,7 @@ from pathlib import Path
 
 from celery import Celery
 from rich.console import Console
+from rich.text import Text
 
 from workers.child import wait_until
 from workers.demo import run
@@ -30,8 +31,19 @@ def demo(home: Path) -> None:
     run.Console = lambda **_: console  # type: ignore[assignment,misc]  # not a terminal: no frames, but colours
     if run.run_demo(ORDERS, home):
         sys.exit(console.export_text())
-    picture = console.export_svg(title=f"make demo ORDERS={ORDERS}", unique_id="demo")
+    lines = console.export_text(styles=True).splitlines()
+    plain = [Text.from_ansi(line).plain.strip() for line in lines]
+    # The steps and the result; the tables of the shop between them are too long for a picture.
+    shown = [*lines[: plain.index("Departments")], *lines[plain.index("What followed") : _last(plain, "╰") + 1]]
+    short = Console(record=True, width=COLUMNS, file=StringIO(), color_system="truecolor", highlight=False)
+    for line in shown:
+        short.print(Text.from_ansi(line), no_wrap=True, crop=True)
+    picture = short.export_svg(title=f"make demo ORDERS={ORDERS}", unique_id="demo")
     (PICTURES / "demo.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL), encoding="utf-8")
+
+
+def _last(lines: list[str], start: str) -> int:
+    return max(number for number, line in enumerate(lines) if line.startswith(start))
 
 
 def flower(home: Path) -> None:
