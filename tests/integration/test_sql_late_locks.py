@@ -149,6 +149,31 @@ def test_nobody_waits_for_a_lease_that_ran_out_nor_for_another_pools(
     assert [each["status"] for each in shop.place_claim(claims[1]["claim_id"])] == ["placed"]
 
 
+@pytest.mark.parametrize(("stock", "first", "second"), [(100, 90, 20), (9, 8, 2)])
+def test_what_is_plenty_for_a_later_claim_is_none_where_an_earlier_one_needs_it(
+    shop: Shop, connect_as: Connect, stock: int, first: int, second: int
+) -> None:
+    shop.stock("A", "E1", stock)
+    shop.submit(order("first", ("A", first)), order("second", ("A", second)))
+    one, two = shop.claim(limit=1), shop.claim(limit=1)
+    assert one is not None
+    assert two is not None
+
+    step = Step(connect_as("ordermill_worker"), PLACE_CLAIM, [two["claim_id"]])
+    assert [each["status"] for each in shop.place_claim(one["claim_id"])] == ["placed"]
+    assert [row[0]["status"] for row in step.result()] == ["rejected"]
+
+
+def test_nobody_waits_for_a_claim_that_has_been_at_rest_for_long(
+    shop: Shop, claims: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    rests = "UPDATE shop.claims SET leased_until = leased_until - interval '0.6 s' WHERE id = %s"
+    shop.db.execute(rests, [claims[0]["claim_id"]])
+    shop.db.execute("SET statement_timeout = '400ms'")
+
+    assert [each["status"] for each in shop.place_claim(claims[1]["claim_id"])] == ["placed"]
+
+
 def test_where_there_is_plenty_a_later_claim_does_not_wait(shop: Shop) -> None:
     shop.stock("A", "E1", 100)
     shop.submit(order("first", ("A", 1)), order("second", ("A", 1)))

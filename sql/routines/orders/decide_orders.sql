@@ -29,7 +29,7 @@ BEGIN
     IF cardinality(v_demand) > 0 THEN
         -- Levels are locked as late as can be, for others wait for them: where there is plenty, last of all. A hold is
         -- placed in its caller's own transaction, which must not be told to try again.
-        v_ample := CASE WHEN p_status = 'placed' THEN ample_levels(v_demand) END;
+        v_ample := CASE WHEN p_status = 'placed' THEN ample_levels(v_demand, p_claim) END;
         v_levels := v_ample;
         IF v_ample IS NULL THEN
             IF p_claim.id IS NOT NULL THEN

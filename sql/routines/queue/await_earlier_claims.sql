@@ -4,14 +4,10 @@ SET search_path = shop, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
-    -- Much longer than placing a batch takes. Who waits longer waits for a dead drain. Chosen, not measured.
     v_until timestamptz := clock_timestamp() + interval '0.5 s';
 BEGIN
     -- Looked for, not locked: a lock on a claim would keep its own drain from placing it.
-    WHILE clock_timestamp() < v_until AND EXISTS (
-        SELECT FROM claims AS c
-        WHERE c.pool_id = p_claim.pool_id AND c.queue_ids[1] < p_claim.queue_ids[1] AND c.leased_until > clock_timestamp()
-    ) LOOP
+    WHILE clock_timestamp() < v_until AND EXISTS (SELECT FROM claims_before(p_claim)) LOOP
         PERFORM pg_sleep(0.002);
     END LOOP;
 END
