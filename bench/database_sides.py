@@ -112,7 +112,7 @@ def pgbench(block: Block, script: str, clients: int, calls: int, *options: str, 
 
 
 def start_drain(block: Block, drains: int = 1) -> None:
-    """Starts a worker as `make up` does for general work, with a process for each of so many drains, and these."""
+    """Starts a general worker for the drain alone, with a process for one that helps, and so many drains."""
     node = f"general-{secrets.token_hex(3)}@bench"
     options = ["-Q", "maintenance", "-n", node, "-c", "2", "-E", "--loglevel=WARNING"]
     options += ["--without-gossip", "--without-mingle"]

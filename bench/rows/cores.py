@@ -1,8 +1,8 @@
 """The curve of both doors by workers and by pools, on one core and on two: servers, workers and producer alike.
 
 One block a door and number of workers, in which short runs of each kind follow one another in rounds. The shop has
-four pools throughout; a run orders from one, two or all of them. A drain takes all pools that are free, so a second one
-finds none: the SQL door's second worker stands by.
+four pools throughout; a run orders from one, two or all of them. A drain takes all pools that are free; a second one
+helps while whole batches wait.
 """
 
 import itertools
