@@ -167,8 +167,12 @@ def test_what_is_plenty_for_a_later_claim_is_none_where_an_earlier_one_needs_it(
 def test_nobody_waits_for_a_claim_that_has_been_at_rest_for_long(
     shop: Shop, claims: tuple[dict[str, Any], dict[str, Any]]
 ) -> None:
-    rests = "UPDATE shop.claims SET leased_until = leased_until - interval '0.6 s' WHERE id = %s"
-    shop.db.execute(rests, [claims[0]["claim_id"]])
+    aged = shop.value(
+        """WITH aged AS (UPDATE shop.claims SET id = shop.uuid7_floor(now() - interval '0.6 s') WHERE id = %s RETURNING id)
+           UPDATE shop.order_queue SET claim_id = aged.id FROM aged WHERE claim_id = %s RETURNING aged.id""",
+        *[claims[0]["claim_id"]] * 2,
+    )
+    assert aged
     shop.db.execute("SET statement_timeout = '400ms'")
 
     assert [each["status"] for each in shop.place_claim(claims[1]["claim_id"])] == ["placed"]
