@@ -168,7 +168,8 @@ def test_nobody_waits_for_a_claim_that_has_been_at_rest_for_long(
     shop: Shop, claims: tuple[dict[str, Any], dict[str, Any]]
 ) -> None:
     aged = shop.value(
-        """WITH aged AS (UPDATE shop.claims SET id = shop.uuid7_floor(now() - interval '0.6 s') WHERE id = %s RETURNING id)
+        """WITH aged AS (
+               UPDATE shop.claims SET id = shop.uuid7_floor(now() - interval '0.6 s') WHERE id = %s RETURNING id)
            UPDATE shop.order_queue SET claim_id = aged.id FROM aged WHERE claim_id = %s RETURNING aged.id""",
         *[claims[0]["claim_id"]] * 2,
     )
