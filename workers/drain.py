@@ -177,7 +177,7 @@ class Drain:
         now = time.monotonic()
         if now >= self.looks.get(pool, 0.0):
             taken, self.taken[pool] = self.taken[pool], 0
-            pause = call_one("api.note_queue", pool, taken, self.floors.get(pool, 0), on=self.connection)
+            pause = call_one("api.note_queue", pool, taken, self.read_to.get(pool, 0), on=self.connection)
             self.looks[pool] = now + pause
 
     def call_for_help(self) -> None:

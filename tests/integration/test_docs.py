@@ -66,6 +66,11 @@ COMMANDS = (
     "curl --fail --user \"ordermill:$ORDERMILL_FLOWER_PASSWORD\" 'http://127.0.0.1:5555/api/tasks?limit=10'",
     "make help",
 )
+LIMITS = "tests/integration/test_queue_limits.py::test_an_operator_sets_sees_and_takes_away_a_limit"
+OVERLOAD = (
+    "tests/faults/test_overload.py::test_at_three_times_capacity_the_accepted_are_served_within_a_second"
+    "_and_the_others_refused_at_once"
+)
 SERVICE = ".venv/bin/uvicorn --app-dir examples fastapi_service:app"
 ORDERED = (
     'curl --json \'{"customer": "C-1", "lines": [{"sku": "TEA-100", "quantity": 2}]}\''
@@ -82,6 +87,9 @@ ELSEWHERE = {
         f".venv/bin/ordermill archive {rest}": RETIRING
         for rest in ("run", "verify", "restore orders 2025-01", "restore all 2025-01 --attach")
     },
+    ".venv/bin/ordermill pools limit SAMPLE 0.5   # seconds, from 0.1 to a day; `none` takes it away": LIMITS,
+    ".venv/bin/ordermill pools list": LIMITS,
+    ".venv/bin/python -m tests.faults.storm.overload": OVERLOAD,
     "make site": ".ci/run",
     "make docs": "tests/integration/test_docs.py::test_generated_documents_are_up_to_date",
     "cd examples/node && npm install && npm start": "tests/integration/test_docs.py::test_the_node_example_is_placed",

@@ -17,7 +17,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = {
     "requirements.lock": ["archive", "traces", "demo", "dev"],
     "bench/requirements.lock": ["bench"],
+    "deploy/requirements.lock": ["archive", "traces"],
     "docs/requirements.lock": ["docs"],
+    "examples/requirements.lock": ["examples"],
 }
 each_lock = pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.relative_to(ROOT).as_posix())
 
