@@ -48,6 +48,11 @@ def submit(shop: Shop, count: int, sku: str = "A", **fields: Any) -> None:
     shop.submit(*(order(None, (sku, 1), **fields) for _ in range(count)))
 
 
+def submit_in_parts(shop: Shop, requests: list[Any], size: int) -> None:
+    for at in range(0, len(requests), size):
+        shop.submit(*requests[at : at + size])
+
+
 def places(shop: Shop) -> list[int]:
     return sorted((found - LOCK_CLASS) // PLACE for found in shop.rows(PLACES, LOCK_CLASS, LOCK_CLASS + PLACE))
 
@@ -125,11 +130,12 @@ def test_two_real_drains_serve_a_pile_in_its_order_and_the_second_goes(busy: Mil
     busy.shop.stock(sku, "E2", 990)
 
     with ThreadPoolExecutor(1) as pool:
-        sent = pool.submit(lambda: [busy.shop.submit(*requests[at : at + 500]) for at in range(0, 3_000, 500)])
+        # Watched until all is decided: the second may come when all has been sent.
+        decided = pool.submit(lambda: submit_in_parts(busy.shop, requests, 500) or busy.all_decided(requests))
         with connect(busy.database_url) as session:
             watching = Shop(session)
-            assert wait_until(lambda: seen.update(places(watching)) or sent.done(), 60, 0.005)
-    assert busy.all_decided(requests)
+            assert wait_until(lambda: seen.update(places(watching)) or decided.done(), 90, 0.005)
+    assert decided.result()
 
     assert 1 in seen
     statuses = [outcome and outcome["status"] for outcome in busy.outcomes(requests)]
