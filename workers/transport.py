@@ -1,7 +1,8 @@
 """A kombu Redis transport that takes many messages of one queue at once, with none ever outside a key of Redis.
 
-A blocking peek, `BLMOVE q q RIGHT RIGHT`, and one EVAL that moves messages straight into the unacknowledged set. Why it
-exists, and what would let it go: docs/decisions/0003. tests/unit/test_transport_pins.py holds still what it overrides.
+One round trip removes what was acknowledged, peeks with a blocking `BLMOVE q q RIGHT RIGHT`, and moves messages
+straight into the unacknowledged set with one EVAL. Why it exists, and what would let it go: docs/decisions/0003.
+tests/unit/test_transport_pins.py holds still what it overrides.
 """
 
 from queue import Empty
@@ -27,7 +28,7 @@ class Taking(Guarded):
     """For a kombu Redis channel of one queue."""
 
     QoS = QoS
-    queue, takes = "", False
+    queue, takes, sent = "", False, ()
 
     def basic_consume(self: Any, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         """Consumes the one queue; raises SetupError for a second. Broadcasts, and replies to them, are none."""
@@ -38,9 +39,10 @@ class Taking(Guarded):
         return super().basic_consume(queue, no_ack, *args, **kwargs)  # type: ignore[misc]
 
     def _brpop_start(self: Any, timeout: float | None = None) -> Any:
-        """Sends the peek and the take together, where kombu sends BRPOP."""
+        """Sends acknowledgements, the peek and the take together, where kombu sends BRPOP."""
         self.takes = self.queue in self.active_queues
         if not self.takes:  # replies that this process waits for, or nothing
+            self.qos.flush_acknowledged()
             return super()._brpop_start(timeout)  # type: ignore[misc]
         room, ending = self.qos.can_consume_max_estimate(), ENDING % self.queue
         lists = [self._q_for_pri(self.queue, step) for step in self.priority_steps]
@@ -49,7 +51,9 @@ class Taking(Guarded):
         peek = ("BLMOVE", self.queue, self.queue, "RIGHT", "RIGHT", timeout or self.brpop_timeout)
         allowance = (MOST if room is None else min(room, MOST), MOST_BYTES)
         take = ("EVAL", TAKE, len(keys), *keys, *allowance, f"{uuid4().hex}:", ending)
-        return self._in_poll.send_packed_command(self._in_poll.pack_commands([peek, take]))
+        commands = [*self.qos.take_acknowledged(), peek, take]
+        self.sent = [name for name, *_ in commands]
+        return self._in_poll.send_packed_command(self._in_poll.pack_commands(commands))
 
     def _brpop_read(self: Any, **options: Any) -> Any:
         if not self.takes:
@@ -72,16 +76,19 @@ class Taking(Guarded):
             self._in_poll = None
             self._flush_brpop_reauth()
 
-    def _replies(self: Any, connection: Any, refused: Any = None) -> tuple[ResponseError | None, list[bytes]]:
+    def _replies(self: Any, connection: Any) -> tuple[ResponseError | None, list[bytes]]:
+        """What was taken; and the first refusal: a full Redis moves nothing, but taking makes room there."""
+        refused, reply = None, []
         try:
-            try:
-                self.client.parse_response(connection, "BLMOVE")
-            except ResponseError as error:  # a full Redis moves nothing; taking makes room there
-                refused = error
-            return refused, self.client.parse_response(connection, "EVAL")
+            for name in self.sent:
+                try:
+                    reply = self.client.parse_response(connection, name)
+                except ResponseError as error:
+                    refused, reply = refused or error, []
         except self.connection_errors:
             connection.disconnect()
             raise
+        return refused, reply
 
 
 class Channel(Taking, stock.Channel):

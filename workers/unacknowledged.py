@@ -61,7 +61,7 @@ class QoS(undecodable.QoS):
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Acknowledges, before the next wait or with the hundredth."""
+        """Acknowledges, with the next fetch or with the hundredth."""
         self.acknowledged.append(delivery_tag)
         virtual.QoS.ack(self, delivery_tag)
         if len(self.acknowledged) >= MOST:
@@ -87,16 +87,25 @@ class QoS(undecodable.QoS):
                 virtual.QoS.ack(self, tag)
 
     def can_consume(self) -> bool:
-        """Whether there is room for more; asked before each wait, so this is where acknowledgements go."""
-        self.flush_acknowledged()
-        return bool(super().can_consume())
+        """Whether there is room for more; asked before each wait, so acknowledgements that no fetch takes go here."""
+        room = bool(super().can_consume())
+        if not room or self.channel._in_poll:
+            self.flush_acknowledged()
+        return room
+
+    def take_acknowledged(self) -> list[tuple[str, ...]]:
+        """The commands that remove what was acknowledged; what they do not remove is redelivered, and answered from
+        its key."""
+        tags, self.acknowledged = self.acknowledged, []
+        return [("HDEL", self.unacked_key, *tags), ("ZREM", self.unacked_index_key, *tags)] if tags else []
 
     def flush_acknowledged(self) -> None:
-        """Removes what was acknowledged; what is not removed is redelivered, and answered from its key."""
-        tags, self.acknowledged = self.acknowledged, []
-        if tags:
+        """Removes what was acknowledged now, where no fetch takes it along."""
+        if commands := self.take_acknowledged():
             with self.channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
-                pipe.hdel(self.unacked_key, *tags).zrem(self.unacked_index_key, *tags).execute()
+                for command in commands:
+                    pipe.execute_command(*command)
+                pipe.execute()
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:
         """Puts back what nobody has touched for the visibility timeout, the oldest in front."""

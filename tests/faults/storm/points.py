@@ -94,7 +94,7 @@ def in_batches() -> None:
     before(Batch, "flush", lambda _batch: reach("fetched"))
     before(tasks.orders, "place_batch", lambda _requests: reach("before place"))
     before(Batch, "finish", amid_results)
-    before(QoS, "flush_acknowledged", amid_acknowledgements)
+    before(QoS, "take_acknowledged", amid_acknowledgements)
 
 
 def in_dispatching() -> None:
