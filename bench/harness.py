@@ -148,5 +148,11 @@ def middle(blocks: list[Block]) -> Block:
 
 
 def _commit() -> str:
-    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    """The commit that is measured; `-dirty` where its files were changed, but for the results that this writes."""
+
+    def git(*asked: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *asked]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)results.json")
+    return (git("describe", "--always") or "unknown") + ("-dirty" if changed else "")
