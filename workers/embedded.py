@@ -4,10 +4,10 @@ Where DATABASE_URL or REDIS_URL is given, nothing is started for that part. What
 """
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from workers.embedded_postgres import EmbeddedPostgres
+from workers.embedded_server import Started
 from workers.embedded_valkey import EmbeddedValkey
 from workers.home_folder import prepare
 from workers.settings import Settings
@@ -15,7 +15,7 @@ from workers.settings import Settings
 __all__ = ["EmbeddedPostgres", "EmbeddedValkey", "Servers", "erase"]
 
 
-class Servers:
+class Servers(Started):
     """A database and a Redis: the ones given, else started from wheels in `home` and stopped on leaving.
 
     `fast` gives up durability for speed, for tests; `fresh` forgets what the started servers held before.
@@ -87,15 +87,6 @@ class Servers:
         finally:
             if self.postgres:
                 self.postgres.stop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def erase(home: Path) -> None:

@@ -11,14 +11,13 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psycopg
 
 from workers.child import Child, end_leftover, signals_held, wait_until
+from workers.embedded_server import EmbeddedServer
 from workers.embedded_valkey import free_port
-from workers.home_folder import HomeLock, ServiceError, prepare, read_private, write_private
+from workers.home_folder import ServiceError, read_private, write_private
 from workers.unprivileged import Account, copied_server, private_folder, runs, server_account
 
 _NO_BUILD = "no PostgreSQL for this platform comes with pip: set DATABASE_URL, or use containers (docker-compose up)"
@@ -36,19 +35,13 @@ _SETTINGS = {
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """A PostgreSQL of our own with a database `ordermill`; `fast`: not durable, `fresh`: forgets what was in it."""
 
     def __init__(self, home: Path, *, fast: bool = False, port: int | None = None, fresh: bool = False) -> None:
-        self.home = home.absolute()
+        super().__init__(home, "PostgreSQL", "postgres.lock", port=port, fresh=fresh)
         self.fast = fast
-        self.fresh = fresh
-        self.port = port or 0
-        self._fixed_port = port
-        self._password = ""
-        self._lock = HomeLock(self.home / "run" / "postgres.lock", "PostgreSQL")
         self._login = self.home / "postgres.json"  # written at the end of initdb: without it a cluster is half made
-        self._child: Child | None = None
 
     @property
     def url(self) -> str:
@@ -59,27 +52,12 @@ class EmbeddedPostgres:
         return f"postgresql://ordermill:{self._password}@127.0.0.1:{self.port}/{database}"
 
     @property
-    def pid(self) -> int | None:
-        """The postmaster's process, while it runs."""
-        return self._child.process.pid if self._child and self._child.process else None
-
-    @property
     def data(self) -> Path:
         """The cluster's data folder."""
         return self._folder(server_account()) / "data"
 
     def _folder(self, account: Account | None) -> Path:
         return private_folder(self.home) if account else self.home / "postgres"
-
-    def start(self) -> None:
-        """Start it, making the cluster the first time, and wait until it answers."""
-        prepare(self.home)
-        self._lock.acquire()
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
 
     def _start(self) -> None:
         account = server_account()
@@ -177,11 +155,6 @@ class EmbeddedPostgres:
         ):
             connection.execute("CREATE DATABASE ordermill")
 
-    def check(self) -> None:
-        """Raise `ServiceError` if it has died."""
-        if self._child:
-            self._child.check()
-
     def stop(self) -> None:
         """Stop it, its data on disk; harmless to repeat."""
         with signals_held():
@@ -203,15 +176,6 @@ class EmbeddedPostgres:
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             self._lock.release()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _programs(folder: Path, account: Account | None) -> tuple[Path, str]:

@@ -4,13 +4,12 @@ import secrets
 import shutil
 import socket
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import redis
 
 from workers.child import Child, signals_held, wait_until
-from workers.home_folder import HomeLock, ServiceError, prepare, read_private, write_private
+from workers.embedded_server import EmbeddedServer
+from workers.home_folder import ServiceError, read_private, write_private
 from workers.unprivileged import runs
 
 _NO_BUILD = "no Valkey server for this platform comes with pip: set REDIS_URL, or use containers (docker-compose up)"
@@ -42,39 +41,18 @@ def valkey_binary() -> Path:
     return binary
 
 
-class EmbeddedValkey:
+class EmbeddedValkey(EmbeddedServer):
     """A Valkey of our own; what it held comes back at the next start unless `fresh`."""
 
     def __init__(self, home: Path, *, port: int | None = None, fresh: bool = False) -> None:
-        self.home = home.absolute()
-        self.port = port or 0
-        self.fresh = fresh
-        self._fixed_port = port
-        self._password = ""
+        super().__init__(home, "Valkey", "valkey.lock", port=port, fresh=fresh)
         self._folder = self.home / "valkey"
         self._conf = self._folder / "valkey.conf"
-        self._lock = HomeLock(self.home / "run" / "valkey.lock", "Valkey")
-        self._child: Child | None = None
 
     @property
     def url(self) -> str:
         """Where it answers, with its password."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process, while it runs."""
-        return self._child.process.pid if self._child and self._child.process else None
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        prepare(self.home)
-        self._lock.acquire()
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
 
     def _start(self) -> None:
         child = self._new_child(str(valkey_binary()))
@@ -134,11 +112,6 @@ class EmbeddedValkey:
         except redis.RedisError:
             return False
 
-    def check(self) -> None:
-        """Raise `ServiceError` if it has died."""
-        if self._child:
-            self._child.check()
-
     def stop(self) -> None:
         """Stop it, its data on disk; harmless to repeat."""
         with signals_held():
@@ -155,12 +128,3 @@ class EmbeddedValkey:
             shutil.rmtree(self._folder, ignore_errors=True)
         finally:
             self._lock.release()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -10,8 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psycopg
 import redis
@@ -20,6 +18,7 @@ from psycopg.sql import SQL, Identifier
 from workers.child import Child, signals_held, termination_raised, wait_until
 from workers.database import connect
 from workers.embedded import Servers
+from workers.embedded_server import Started
 from workers.embedded_valkey import free_port
 from workers.home_folder import STACK_LOCK, STATE, HomeLock, ServiceError, prepare, write_private
 from workers.queue_names import GENERAL_QUEUES
@@ -39,7 +38,7 @@ def _ignore(_line: str) -> None:
     return
 
 
-class Stack:
+class Stack(Started):
     """A whole Ordermill over one home, for the length of a `with` block; one at a time over the same home.
 
     While it is open, this process's settings name its addresses. Whatever ends the block, Ctrl-C twice included,
@@ -294,15 +293,6 @@ class Stack:
         for child in reversed(self.children):
             child.stop(max(0.0, deadline - time.monotonic()))
         self.children = []
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _said_ready(child: Child) -> bool:
