@@ -2,7 +2,8 @@
 
 Capacity is the highest rate at which the same producer and worker keep up with such a schedule: one order a call or a
 message, on one connection; each step of the search is a quarter faster than the last, from a quarter of what is reached
-without a schedule. The schedule is random and seeded; three runs, each on a fresh shop.
+without a schedule, or from half of that, and so on, where that is too much. The schedule is random and seeded; three
+runs, each on a fresh shop.
 """
 
 from typing import Any
@@ -20,6 +21,7 @@ from bench.sides import Side
 CAPACITY_ORDERS = 1_500
 RUNS, SECONDS = 3, 20.0
 QUICK_SECONDS, STEP_SECONDS, STEP = 3.0, 3.0, 1.25
+LEAST = 10.0  # orders a second
 KEEPS_UP_MS = 100.0  # p99; whoever does not keep up is soon later than that
 SHOWN = ("p50_ms", "p95_ms", "p99_ms", "max_ms", "sent_p50_ms", "sent_p99_ms", "rate")
 
@@ -63,10 +65,13 @@ def capacity(run: Run, block: Block, door: str) -> float:
         due = schedule(rate, orders, seed=step)
         found = described(*measured(block, door, THREE_LINES.requests(orders, f"c{step}-"), due))
         if found["drops"] or found["p99_ms"] > KEEPS_UP_MS:
-            if not kept:
+            if kept:
+                return kept
+            if rate / 2 < LEAST:
                 raise RuntimeError(f"{door}: does not keep up with {rate:.0f} orders/s")
-            return kept
-        kept, rate, step = rate, rate * STEP, step + 1
+            rate, step = rate / 2, step + 1
+        else:
+            kept, rate, step = rate, rate * STEP, step + 1
 
 
 def of_runs(runs: list[dict[str, Any]], capacities: list[float]) -> Block:
