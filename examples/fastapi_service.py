@@ -21,10 +21,16 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from pydantic import BaseModel, Field
 
 WAIT = 10.0  # seconds; longer only where the workers are down or far behind
-STATUS = {"accepted": 202, "placed": 201, "rejected": 409, "dead": 500}
+STATUS = {"accepted": 202, "placed": 201, "rejected": 409, "refused": 503, "dead": 500}
 
 log = logging.getLogger("uvicorn.error")
-database = AsyncConnectionPool(os.environ["DATABASE_URL"], kwargs={"autocommit": True}, timeout=3, open=False)
+database = AsyncConnectionPool(
+    os.environ["DATABASE_URL"],
+    kwargs={"autocommit": True},
+    check=AsyncConnectionPool.check_connection,  # after a restart of PostgreSQL, no request gets a dead connection
+    timeout=3,
+    open=False,
+)
 
 
 @asynccontextmanager

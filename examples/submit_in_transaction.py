@@ -24,6 +24,8 @@ with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as database:
     with database.transaction():
         database.execute("INSERT INTO carts (key, bought_at) VALUES (%s, now())", [key])
         [outcome] = database.execute("SELECT api.submit_order(%s)", [json.dumps(order)]).fetchone()
+        if outcome["status"] == "refused":  # only where the pool has a limit: nothing is stored, send it again later
+            raise psycopg.Rollback
 
     deadline = time.monotonic() + 30
     while outcome["status"] == "accepted" and time.monotonic() < deadline:  # waits for a drain, often milliseconds

@@ -52,8 +52,12 @@ order = {
 engine = create_engine(make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg"))
 Base.metadata.create_all(engine)
 
-with Session(engine) as session, session.begin():
+with Session(engine) as session, session.begin() as transaction:
     session.add(Checkout(key=order["key"]))
-    submit(session, order)
+    outcome = submit(session, order)
+    if outcome["status"] == "refused":  # only where the pool has a limit: nothing is stored, send it again later
+        transaction.rollback()
 
-print(json.dumps(wait_for_outcome(engine, order["key"], 30), indent=2))
+if outcome["status"] == "accepted":
+    outcome = wait_for_outcome(engine, order["key"], 30)
+print(json.dumps(outcome, indent=2))

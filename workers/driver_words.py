@@ -2,8 +2,10 @@
 
 import psycopg
 
+RIGHTS = "a login with this right: a member of ordermill_reader to look, ordermill_maintainer to act, else the owner's"
 
-def in_one_line(error: BaseException, login: str = "the owner's login") -> str | None:
+
+def in_one_line(error: BaseException, login: str = RIGHTS) -> str | None:
     """What is wrong and what to do, `login` being what the command needs; None for an error that says it itself."""
     words = str(error).strip()
     first = words.splitlines()[0] if words else type(error).__name__

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from workers.demo import run
+from workers.demo.ground import DATABASE
 from workers.demo.run import Result
 from workers.demo.submit import NotDecided
 from workers.embedded import Servers, erase
@@ -186,6 +187,8 @@ def test_servers_that_were_given_keep_what_they_hold(home: Path, tmp_path: Path)
         with psycopg.connect(theirs.database_url) as connection:
             assert connection.execute("SELECT kept FROM mine").fetchone() == (1,)
             assert connection.execute("SELECT to_regclass('shop.orders')").fetchone() == (None,)
+        with psycopg.connect(theirs.database_url, dbname=DATABASE) as connection:  # the shop that stays
+            assert connection.execute("SELECT name FROM api.webhook_endpoints").fetchall() == []
 
 
 @pytest.mark.parametrize(

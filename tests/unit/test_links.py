@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import DOCUMENTS
+from tests.documents import DOCUMENTS, ROOT
 from workers.settings import Settings
 
 
@@ -28,7 +28,9 @@ def test_each_link_leads_somewhere(path: Path) -> None:
 
 def test_each_setting_that_is_named_exists() -> None:
     fields = Settings.model_fields
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     known = {f"ORDERMILL_{name.upper()}" for name in fields} | {"ORDERMILL_DEBUG"}
+    known |= set(re.findall(r"\$\{(ORDERMILL_[A-Z_]+)", compose))
     for path in DOCUMENTS:
         named = set(re.findall(r"\bORDERMILL_[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8"))) - {"ORDERMILL_FLOWER"}
         assert named <= known, f"{path.name}: {named - known}"

@@ -54,6 +54,11 @@ def add_endpoint(connection: psycopg.Connection[Any], receiver: Receiver) -> Non
     receiver.secret = row[0] if row else ""
 
 
+def remove_endpoint(connection: psycopg.Connection[Any]) -> None:
+    """The receiver ends with the demo; the shop that stays has no endpoint that would fail for ever."""
+    connection.execute("SELECT api.remove_webhook(%s)", [ENDPOINT])
+
+
 def follow(
     connection: psycopg.Connection[Any], app: Celery, receiver: Receiver, progress: Callable[[str], None]
 ) -> Followed:

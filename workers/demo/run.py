@@ -20,7 +20,7 @@ from workers.child import wait_until
 from workers.demo.baskets import Basket, DemoDataMissing, Journey
 from workers.demo.display import OrdersDisplay, Steps, clock
 from workers.demo.doors import CELERY, SQL, CeleryDoor, SqlDoor, celery_door, sql_door
-from workers.demo.followed import Followed, NothingFollowed, add_endpoint, follow
+from workers.demo.followed import Followed, NothingFollowed, add_endpoint, follow, remove_endpoint
 from workers.demo.followed import table as table_of_what_followed
 from workers.demo.ground import DATABASE, GroundTaken, own_ground
 from workers.demo.load import load_shop
@@ -154,6 +154,7 @@ def _demo(console: Console, settings: Settings, result: Result) -> None:
         _submit(console, stack, connection, baskets, result.tally)
         with steps.step("Followed") as step:
             result.followed = follow(connection, celery_app(), receiver, steps.progress)
+            remove_endpoint(connection)
             step.say(f"{result.followed.events:,} events reached alerts, cache, views and webhooks")
         with steps.step("Verify") as step:
             result.verify = verify(connection)
