@@ -124,8 +124,9 @@ def test_a_claim_whose_backend_rolled_back_is_given_back_in_halves_long_before_i
 
 
 def test_an_order_that_kills_its_backend_is_dead_after_its_attempts_and_its_neighbours_are_placed(
-    postgres: EmbeddedPostgres, at: Callable[[str], None]
+    postgres: EmbeddedPostgres, at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("workers.drain.STOPPED_SECONDS", 60.0)  # recovery from WAL takes as long as it takes
     migrate(postgres.url)
     with connect(postgres.url) as session:
         shop = Shop(session)

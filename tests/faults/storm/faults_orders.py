@@ -130,6 +130,7 @@ def only_poison_is_dead(rig: Rig, seed: str) -> Iterable[Contradiction]:
     24,
     "poison order, permanent SQLSTATE",
     resends=False,
+    poisons=True,
     orders_app="tests.faults.storm.poison_app",
     check=only_poison_is_dead,
 )
