@@ -5,7 +5,7 @@
 
 Real workers, beat and drains. First it measures capacity: how fast a backlog is placed. Then applications offer so many
 times that, in calls of twenty orders, on their own clock; one more sends single orders: how long a refusal takes.
-Capacity is made small, in both, by one drain that places ten orders at a time: applications on the same two cores could
+Capacity is made small, in both, by one drain that places 25 orders at a time: applications on the same two cores could
 not offer three times what the usual settings place (`--usual` tries).
 Memory is that of all processes (proportional set size, so that what is shared counts once). Linux.
 """
@@ -35,7 +35,7 @@ from workers.database import connect
 
 TIMES, LIMIT, SECONDS = 3.0, 0.5, 20.0
 ABOVE = 1.1  # applications are told to offer somewhat more, for they lose a little time
-SMALL = {"ORDERMILL_DRAINS": "1", "ORDERMILL_PLACE_BATCH": "10"}
+SMALL = {"ORDERMILL_DRAINS": "1", "ORDERMILL_PLACE_BATCH": "25"}
 BACKLOG = 4_000  # orders by which capacity is measured
 TOGETHER, CLIENTS = 20, 2
 LINES = 8  # an order: a basket, so that two cores can offer many times what they can place
