@@ -54,7 +54,7 @@ bench: $(PEERS) ## Measure beside peers (QUICK=1: all rows, tiny; ROWS="place_vs
 	@$(if $(QUICK),true,$(BIN)/python -m bench.report)
 
 faults: $(INSTALLED) ## Break it and count what is lost (ROUNDS=20 FAULTS="1 9 16" SEED=7; SHORT=1: a few seconds each)
-	@$(BIN)/python -m tests.faults.storm $(if $(SHORT),--short) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(FAULTS)
+	@$(BIN)/python -m tests.faults.storm $(if $(filter-out 0,$(SHORT)),--short) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(FAULTS)
 
 examples: $(EXAMPLES) ## Install what the FastAPI service of examples/ needs
 

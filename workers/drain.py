@@ -38,12 +38,14 @@ LATE_SECONDS = 30
 # How long a drain that helps waits for the next whole batch, and how often the first one calls. Chosen, not measured.
 HELP_SECONDS = 0.5
 STOPPED_PAUSE = 1.0  # what stopped a drain will mostly stop its successor: do not spin. Chosen, not measured.
-STOPPED_PAUSES = 5  # as long as beat takes to start the next
+LOST_PAUSE = 0.2  # where only the session was lost, which another may have at once: a restart takes a second or so
+STOPPED_SECONDS = 5.0  # for so long PostgreSQL is waited for: as long as beat takes to start the next
 
 QUERY_CANCELED = "57014"
 # The connection broke while it placed, or PostgreSQL itself went down. Perhaps by this very claim, so that giving it
-# back uncounted could go on for ever: it is left to the sweep, which halves it, and counts what is alone.
+# back uncounted could go on for ever: it is given back in halves, and what is alone is counted.
 MAY_BE_ITS_FAULT = {None, "57P02"}
+UNHEARD = "Each attempt to place this order ended with the connection to the database."
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Drain:
     taken: dict[int, int] = field(default_factory=dict)  # orders by pool since it was last looked at
     looks: dict[int, float] = field(default_factory=dict)  # when each pool is looked at next
     called_at: float = 0.0
+    unheard: object = None  # the claim that was being placed when the session was lost
 
     def take_pools(self) -> bool:
         """Locks a place at each pool that has a free one, the first if it is free; false when there is none."""
@@ -209,7 +212,9 @@ class Drain:
                 self.give_back(claim, error)
             elif error.sqlstate == QUERY_CANCELED:
                 self.keep(claim["claim_id"], started)
-            elif error.sqlstate not in MAY_BE_ITS_FAULT:
+            elif error.sqlstate in MAY_BE_ITS_FAULT:
+                self.unheard = claim["claim_id"]
+            else:
                 self.release(claim["claim_id"])
             raise
         except TransientError:
@@ -254,6 +259,23 @@ class Drain:
         )
         log.error("claim %s is %s: %s", claim["claim_id"], how[0], error)
 
+    def take_back_unheard(self) -> None:
+        """Gives back, on a new connection, the claim whose placing was not heard to its end, before its lease runs out.
+
+        Placed meanwhile, it is gone. A backend that outlived the connection has the claim locked for as long as it
+        places: that is waited for, and where it takes too long the claim is left to the sweep.
+        """
+        if self.unheard is None:
+            return
+        asked = (self.unheard, self.settings.claim_attempts, "OM090", UNHEARD)
+        try:
+            how = call_one("api.return_claim", *asked, patience=0)
+        except DatabaseError as error:
+            log.warning("claim %s is left to the sweep: %s", self.unheard, error)
+            return
+        self.returned += how != "gone"
+        log.error("claim %s, whose placing ended with its session, is %s", self.unheard, how)
+
     def keep(self, claim_id: object, started: float) -> None:
         """Releases a claim in a while: longer than its pool rests, so that the orders behind it have a turn."""
         now = time.monotonic()
@@ -292,22 +314,15 @@ def drain(
 
     An outage or a broken deployment ends it: the next drain, or the sweep, goes on from the claims.
     """
-    try:
-        with session() as connection:
-            connection.detach()  # the locks go with this connection, whatever happens
-            run = Drain(settings, connection, for_help)
-            if not (run.take_late_pools() if late else run.take_pools()):
-                return None
-            stopped = _until_stopped(run, seconds, until_empty)
-    except (TransientError, OutageError, FaultError) as error:
-        log.error("no drain can start: %s", error)  # beat tries again
+    started = _started(settings, seconds, until_empty, late, for_help)
+    if started is None:
         return None
+    run, stopped = started
     if stopped:
         log.error("the drain stops: %s", stopped)
-        for _ in range(STOPPED_PAUSES):  # a successor that finds no database would be the last of its chain
-            time.sleep(STOPPED_PAUSE)
-            if reachable():
-                break
+        # A successor that finds no database would be the last of its chain.
+        if _database_is_back(time.monotonic() + STOPPED_SECONDS, stopped):
+            run.take_back_unheard()
     return {
         "pools": len(run.pools) - len(run.helps),
         "helped": len(run.helps),
@@ -316,6 +331,35 @@ def drain(
         "returned": run.returned,
         "released": run.released,
     }
+
+
+def _started(
+    settings: Settings, seconds: float, until_empty: bool, late: bool, for_help: Callable[[], None] | None
+) -> tuple[Drain, DatabaseError | None] | None:
+    """A drain that has run, and what stopped it; None when no pool has a place, or it cannot be started."""
+    gives_up = time.monotonic() + STOPPED_SECONDS
+    while True:
+        try:
+            with session() as connection:
+                connection.detach()  # the locks go with this connection, whatever happens
+                run = Drain(settings, connection, for_help)
+                if not (run.take_late_pools() if late else run.take_pools()):
+                    return None
+                return run, _until_stopped(run, seconds, until_empty)
+        except (TransientError, OutageError, FaultError) as error:
+            log.error("no drain can start: %s", error)
+            if not isinstance(error, OutageError) or not _database_is_back(gives_up, error):
+                return None  # beat tries again
+
+
+def _database_is_back(gives_up: float, error: DatabaseError) -> bool:
+    """Waits until PostgreSQL answers, and a moment in any case; false where it does not in that time."""
+    pause = LOST_PAUSE if isinstance(error, OutageError) and error.sqlstate in MAY_BE_ITS_FAULT else STOPPED_PAUSE
+    while time.monotonic() < gives_up:
+        time.sleep(pause)
+        if reachable():
+            return True
+    return False
 
 
 def _until_stopped(run: Drain, seconds: float, until_empty: bool) -> DatabaseError | None:

@@ -166,6 +166,7 @@ def test_a_drain_that_cannot_reach_the_database_ends_without_an_error(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/nobody")
+    monkeypatch.setattr("workers.drain.STOPPED_SECONDS", 0.5)
     database.forget()
     get_settings.cache_clear()
 

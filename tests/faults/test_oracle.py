@@ -1,19 +1,23 @@
 """The oracle of `make faults` is shown to notice: each test breaks a clean shop in one way that it must find."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg.types.json import Jsonb
 
+from tests.faults.storm.fault import all_faults
 from tests.faults.storm.journal import Journal, read
-from tests.faults.storm.oracle import Before, Verdict, judge, recovery
+from tests.faults.storm.oracle import Before, Verdict, judge, load_worked, recovery
 from tests.faults.storm.plan import BADS, SKUS, intent
+from tests.faults.storm.run import Round, Row, save
 from tests.noted import add_noted
-from tests.shop import Shop, order
+from tests.shop import Shop, order, typed
 
 pytestmark = pytest.mark.breaks_the_shop
 Note = dict[str, Any]
+FIELDS = ("fault", "name", "rounds", "injected", "lost", "doubled", "oversold", "recovery_s")
 
 
 class World:
@@ -214,6 +218,65 @@ def test_events_of_an_order_that_changed_places_are_reordered(world: World) -> N
     assert found(world) == {("reordered", stream)}
 
 
+def test_an_order_that_is_refused_though_there_is_plenty_is_wrong(world: World) -> None:
+    [outcome] = world.shop.place(world.wish("k-9", ("A", 1_000)))
+    world.note("answer", "k-9", answer=outcome)
+    assert found(world) == set()  # that is more than there is
+
+    [body] = [note["body"] for note in world.notes if note["e"] == "intent" and note["key"] == "k-9"]
+    body["lines"][0]["quantity"] = 1
+
+    assert found(world) == {("wrong", "k-9")}
+
+
+def test_a_cancel_that_is_refused_is_wrong_unless_its_order_is_cancelled(world: World) -> None:
+    [placed, cancelled] = world.shop.rows("SELECT id::text FROM shop.orders WHERE key IN ('k-1', 'k-2') ORDER BY key")
+    world.cancel("c-2", cancelled)
+    assert found(world) == set()
+
+    for note in world.notes:
+        if note["e"] == "intent" and note["key"] == "c-2":
+            note["body"]["order_id"] = placed
+
+    assert found(world) == {("wrong", "c-2")}
+
+
+def test_an_order_that_is_dead_and_no_poison_is_wrong(world: World) -> None:
+    body = world.wish("k-9", ("A", 1))
+    letter = world.shop.value("SELECT api.bury_order(%s, 'OM090', 'a test', 3)", Jsonb(typed(body)))
+    world.note("answer", "k-9", answer=letter)
+
+    assert found(world) == {("wrong", "k-9")}
+    assert judge(world.notes, world.shop, world.before, {}, may_be_dead=True).clean
+
+
+def test_a_sku_that_is_gone_is_lost(world: World) -> None:
+    world.before.available["GONE"] = 1
+
+    assert ("lost", "GONE") in found(world)
+
+
+def test_a_round_whose_load_did_little_or_was_never_heard_is_wrong(world: World) -> None:
+    world.wish("k-9", ("A", 1), door="sql")
+
+    assert list(load_worked(world.notes, ["sql"], 1)) == []
+    for door, least in (("sql", 2), ("amqp", 0)):
+        assert [each.kind for each in load_worked(world.notes, [door], least)] == ["wrong"]
+
+
+def test_a_fault_whose_round_failed_takes_the_place_of_an_older_row_that_was_clean(tmp_path: Path) -> None:
+    fault, file = all_faults()[0], tmp_path / "faults.json"
+    save([Row(fault, 7, [Round(fault, "7:1:1", 3, Verdict(intents=9), 0.5)])], file)
+    [clean] = json.loads(file.read_text())
+    assert {name: clean[name] for name in FIELDS} == dict(zip(FIELDS, (1, fault.name, 1, 3, 0, 0, 0, 0.5), strict=True))
+    assert clean["first"] is None
+
+    save([Row(fault, 7, ended="ended early: OSError()")], file)
+
+    [failed] = json.loads(file.read_text())
+    assert (failed["rounds"], failed["first"]) == (0, "ended early: OSError()")
+
+
 def test_what_is_left_in_a_queue_is_named(world: World) -> None:
     assert found(world, claims=1, orders=2) == {("left", "claims"), ("left", "orders")}
 
@@ -262,3 +325,7 @@ def test_a_journal_that_was_cut_off_in_the_middle_of_a_line_has_all_lines_before
         file.write(b'{"t": 1, "e": "answ')
 
     assert [note["e"] for note in read(journal.path)] == ["intent", "sent"]
+    again = Journal(journal.path)  # a new process goes on in it
+    again.note("answer", key="k")
+    again.close()
+    assert [note["e"] for note in read(journal.path)] == ["intent", "sent", "answer"]

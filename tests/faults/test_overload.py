@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.storm.overload import run
+from tests.faults.storm.overload import SMALL, run
 from tests.faults.storm.rig import Rig
 
 SHARED_P99_S = (
@@ -18,12 +18,12 @@ SHARED_P99_S = (
 def test_at_three_times_capacity_the_accepted_are_served_within_a_second_and_the_others_refused_at_once(
     tmp_path: Path,
 ) -> None:
-    with Rig(tmp_path / "rig") as rig:
+    with Rig(tmp_path / "rig", settings=SMALL) as rig:
         found = run(rig, seconds=6.0, p99_s=SHARED_P99_S)
 
     print(found.words())
     assert found.problems == []
-    assert found.offered > 1.5 * found.accepted / found.seconds
+    assert found.times >= 3
     assert found.refusal_p50_ms < 50
     assert found.most_waiting < found.capacity
     assert found.memory_most_mib < found.memory_before_mib + 100

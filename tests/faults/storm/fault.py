@@ -57,6 +57,7 @@ class Fault:
     seconds, short: how long a round breaks things, and how long where time is short (pytest, `--short`).
     needs: of "root", "linux", "tmpfs", "libfaketime". settings: of Ordermill, for its processes. pieces: see `rig`.
     load: whether the usual load runs; else the fault brings its own, and notes it in journals of the same form.
+    poisons: whether it sends orders that must become dead letters; else none may.
     resends: whether the load may send an unknown key again; without, only what raised an error is sent twice.
     check: looks after the drain for more than the oracle does, given the rig and the round's seed.
     """
@@ -70,6 +71,7 @@ class Fault:
     settings: Mapping[str, str] = field(default_factory=dict)
     pieces: tuple[Piece, ...] = ()
     load: bool = True
+    poisons: bool = False
     resends: bool = True
     rate: float = 200.0
     check: Check | None = None

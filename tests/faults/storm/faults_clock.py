@@ -48,7 +48,7 @@ def with_clocks(rig: Rig) -> dict[str, Clock]:
         rig.parts["clocks"] = {kind: Clock(rig.home / f"clock-{kind}") for kind in KINDS}
         orders, general, beat = (clock.env for clock in rig.parts["clocks"].values())
         for child in (*rig.general, *rig.beats):
-            rig.kill(child)
+            rig.end(child)  # killed, the general one's message would be out for its two minutes
         processes = ("-c", str(GENERAL_PROCESSES))
         more = rig.mill.start_worker("orders", "orders", "-P", "solo", **orders)
         rig.general = [rig.mill.start_worker("general", ",".join(GENERAL_QUEUES), *processes, **general)]

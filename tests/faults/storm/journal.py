@@ -20,6 +20,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("ab", buffering=0)
+        if self._file.tell() and not path.read_bytes().endswith(b"\n"):
+            self._file.write(b"\n")  # a killed process did not finish its line: ours must not be a part of it
         self._lines: list[bytes] = []
 
     def note(self, event: str, **what: Any) -> None:

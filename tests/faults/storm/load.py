@@ -131,6 +131,15 @@ class SqlDoor:
         answer: dict[str, Any] = self.database.run(work)
         return answer
 
+    def send_many(self, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Orders in one call and transaction; their answers in order, after the commit; raises psycopg.Error."""
+
+        def work(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
+            return [row[0] for row in connection.execute("SELECT api.submit_orders(%s::jsonb)", [Jsonb(bodies)])]
+
+        answers: list[dict[str, Any]] = self.database.run(work)
+        return answers
+
     @staticmethod
     def _call(kind: str, body: dict[str, Any]) -> tuple[str, list[Any]]:
         if kind == "cancel":
@@ -227,16 +236,39 @@ class Load:
         wanted.sent_at = now
         try:
             answer = self.door.send(wanted.kind, wanted.body)
-        except psycopg.Error as error:
-            busy = (error.sqlstate or "").startswith(OVER_CAPACITY)
-            wanted.unsure, self.rests = True, time.time() + REST_SECONDS
-            self.journal.note("busy" if busy else "unsure", key=key, door=self.asked.door, error=str(error)[:200])
+        except Exception as error:  # of psycopg, Celery, kombu or redis: nobody lists them
+            self._failed([key], error)
             return
-        except Exception as error:  # of Celery, kombu or redis: nobody lists them
-            wanted.unsure, self.rests = True, time.time() + REST_SECONDS
-            self.journal.note("unsure", key=key, door=self.asked.door, error=repr(error)[:200])
-            return
+        self._sent(key, event, answer)
+
+    def _send_again(self, keys: list[str]) -> None:
+        """What is unknown: by the SQL door orders in one call, so that a backlog is the application's own no longer."""
+        orders = [key for key in keys if self.pending[key].kind in {"place", "bad"}]
+        if isinstance(self.door, SqlDoor) and len(orders) > 1 and time.time() >= self.rests:
+            keys = [key for key in keys if key not in set(orders)]
+            for key in orders:
+                self.pending[key].sent_at = time.time()
+            try:
+                answers = self.door.send_many([self.pending[key].body for key in orders])
+            except Exception as error:
+                self._failed(orders, error)
+            else:
+                for key, answer in zip(orders, answers, strict=True):
+                    self._sent(key, "again", answer)
+        for key in keys:
+            self._send(key, "again")
+
+    def _failed(self, keys: list[str], error: Exception) -> None:
+        """It may have arrived, or not; the door rests for a moment."""
+        busy = isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(OVER_CAPACITY)
+        self.rests = time.time() + REST_SECONDS
+        for key in keys:
+            self.pending[key].unsure = True
+            self.journal.note("busy" if busy else "unsure", key=key, door=self.asked.door, error=repr(error)[:200])
+
+    def _sent(self, key: str, event: str, answer: dict[str, Any] | None) -> None:
         # A busy pool turned it away: nothing is stored, and it is sent again under its key.
+        wanted = self.pending[key]
         wanted.unsure = bool(answer and answer["status"] == "refused")
         self.journal.note("busy" if wanted.unsure else event, key=key, door=self.asked.door)
         if answer and answer["status"] in ENDS:
@@ -255,14 +287,16 @@ class Load:
             outcomes = self.database.outcomes(keys)
         except psycopg.Error:
             return
+        unknown = []
         for key in keys:
             outcome, wanted = outcomes[key], self.pending[key]
             if outcome and outcome["status"] in ENDS:
                 self._answered(key, outcome)
             elif outcome is None and self._sends_again(wanted, now):
-                self._send(key, "again")
+                unknown.append(key)
             else:  # the next are asked for next time
                 self.pending[key] = self.pending.pop(key)
+        self._send_again(unknown)
         self.journal.flush()
 
     def _sends_again(self, wanted: Pending, now: float) -> bool:

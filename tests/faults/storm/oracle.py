@@ -103,19 +103,44 @@ def wishes(notes: Iterable[Note]) -> dict[str, Wish]:
     return found
 
 
+def load_worked(notes: Iterable[Note], doors: Iterable[str], least: int) -> Iterable[Contradiction]:
+    """Each door took something, and so many things were wished for: a round without a load shows nothing."""
+    wished, taken = Counter[str](), Counter[str]()
+    for note in notes:
+        wished[note["door"]] += note["e"] == "intent"
+        taken[note["door"]] += note["e"] in {"sent", "again"}
+    for door in doors:
+        if not taken[door] or wished[door] < least:
+            yield Contradiction("wrong", f"load by {door}", f"only {wished[door]} intents, {taken[door]} taken")
+
+
 def resent(notes: Iterable[Note]) -> dict[str, int]:
     """How often an unknown key was sent again, by door."""
     return dict(sorted(Counter(note["door"] for note in notes if note["e"] == "again").items()))
 
 
-def judge(notes: list[Note], shop: Shop, before: Before, waiting: dict[str, int], *, events: bool = True) -> Verdict:
-    """The verdict on a round; `waiting` is what `Rig.at_rest` found left, `events`: whether they are dispatched."""
+def judge(
+    notes: list[Note],
+    shop: Shop,
+    before: Before,
+    waiting: dict[str, int],
+    *,
+    events: bool = True,
+    may_be_dead: bool = False,
+) -> Verdict:
+    """The verdict on a round.
+
+    `waiting`: what `Rig.at_rest` found left. `events`: whether they are dispatched. `may_be_dead`: a fault that sends
+    poison checks by itself who is dead; with all others nobody may be.
+    """
     asked = wishes(notes)
     verdict = Verdict(intents=len(asked), resent=resent(notes))
     facts = Facts(shop, list(asked))
     found = verdict.contradictions
+    wanted = units_wanted(asked.values())
     for wish in asked.values():
         found += decided_once(wish, facts)
+        found += with_reason(wish, facts, before, wanted, may_be_dead)
         outcome = facts.answers.get(wish.key) or {}
         if outcome.get("status") in {"placed", "rejected", "dead", "done"}:
             setattr(verdict, outcome["status"], getattr(verdict, outcome["status"]) + 1)
@@ -173,6 +198,8 @@ def decided_once(wish: Wish, facts: Facts) -> Iterable[Contradiction]:
     status = answer["status"]
     if wish.kind in {"place", "bad"}:
         yield from effects_of_order(wish, status, answer, orders, facts.letters.get(wish.key, 0))
+    elif status not in {"done", "rejected"}:
+        yield Contradiction("wrong", wish.key, f"{wish.kind} is {status}")
     elif wish.kind == "restock":
         units = sum(line["quantity"] for line in wish.body["lines"]) if status == "done" else 0
         yield from moved_once(wish, units, facts.moved.get(wish.key, 0))
@@ -184,6 +211,42 @@ def decided_once(wish: Wish, facts: Facts) -> Iterable[Contradiction]:
                 "lost", wish.key, f"is done, and its order {wish.body['order_id']} is {order['status']}"
             )
         yield from moved_once(wish, sum((order["lines"] or {}).values()), facts.moved.get(wish.key, 0))
+
+
+def units_wanted(asked: Iterable[Wish]) -> Counter[str]:
+    """Units by sku that orders ask for, whatever became of them."""
+    found: Counter[str] = Counter()
+    for wish in asked:
+        for line in wish.body["lines"] if wish.kind == "place" else ():
+            found[line["sku"]] += line["quantity"]
+    return found
+
+
+def with_reason(
+    wish: Wish, facts: Facts, before: Before, wanted: Counter[str], may_be_dead: bool
+) -> Iterable[Contradiction]:
+    """Who was refused had to be: a good order for want of units, a cancel of what is cancelled; no receipt at all.
+
+    Else a shop that refuses everybody would be without contradiction.
+    """
+    answer = facts.answers.get(wish.key) or {}
+    status, code = answer.get("status"), answer.get("code")
+    if status == "dead" and not may_be_dead:
+        yield Contradiction("wrong", wish.key, f"is dead, and is no poison: {answer.get('message')}")
+    if status != "rejected" or wish.kind == "bad":
+        return
+    if wish.kind == "place":
+        scarce = any(wanted[line["sku"]] > before.available.get(line["sku"], 0) for line in wish.body["lines"])
+        justified = code == "OM001" and scarce
+    elif wish.kind == "cancel":
+        orders = facts.orders.get(facts.key_of.get(wish.body["order_id"], ""), [])
+        justified = bool(orders) and orders[0]["status"] == "cancelled"
+    else:
+        justified = False
+    if not justified:
+        yield Contradiction(
+            "wrong", wish.key, f"{wish.kind} was rejected for no reason: {code} {answer.get('message')}"
+        )
 
 
 def effects_of_order(
@@ -230,6 +293,9 @@ def stock_adds_up(asked: dict[str, Wish], facts: Facts, before: Before, now: dic
             cancelled = asked.get(facts.key_of.get(wish.body["order_id"], ""))
             for line in cancelled.body["lines"] if cancelled else []:
                 expected[line["sku"]] += line["quantity"]
+    yield from (
+        Contradiction("lost", sku, "has no stock level any more") for sku in before.available.keys() - now.keys()
+    )
     # Skus that are neither old nor in a note are a fault's own.
     for sku in now.keys() & expected.keys():
         units = now[sku]

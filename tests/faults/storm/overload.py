@@ -1,10 +1,12 @@
 """More orders than can be placed, behind the SQL door of a pool with a limit: who is accepted is soon served.
 
-    .venv/bin/python -m tests.faults.storm.overload                    # 3 times capacity for 20 s
+    .venv/bin/python -m tests.faults.storm.overload                    # more than 3 times capacity for 20 s
     .venv/bin/python -m tests.faults.storm.overload --times 5 --limit 0.3 --json .ordermill/overload.json
 
 Real workers, beat and drains. First it measures capacity: how fast a backlog is placed. Then applications offer so many
 times that, in calls of twenty orders, on their own clock; one more sends single orders: how long a refusal takes.
+Capacity is made small, in both, by one drain that places 25 orders at a time: applications on the same two cores could
+not offer three times what the usual settings place (`--usual` tries).
 Memory is that of all processes (proportional set size, so that what is shared counts once). Linux.
 """
 
@@ -32,6 +34,8 @@ from workers.child import Child
 from workers.database import connect
 
 TIMES, LIMIT, SECONDS = 3.0, 0.5, 20.0
+ABOVE = 1.1  # applications are told to offer somewhat more, for they lose a little time
+SMALL = {"ORDERMILL_DRAINS": "1", "ORDERMILL_PLACE_BATCH": "25"}
 BACKLOG = 4_000  # orders by which capacity is measured
 TOGETHER, CLIENTS = 20, 2
 LINES = 8  # an order: a basket, so that two cores can offer many times what they can place
@@ -52,6 +56,7 @@ class Overload:
     limit: float = LIMIT
     accepted: int = 0
     refused: int = 0
+    times: float = 0.0
     others: dict[str, int] = field(default_factory=dict)
     placed: int = 0
     p50: float = 0.0
@@ -70,8 +75,8 @@ class Overload:
         """A few lines of 100 columns."""
         return "\n".join(
             [
-                f"capacity {self.capacity:,.0f} orders/s; offered {self.offered:,.0f}/s for {self.seconds:.0f} s;"
-                f" an order may wait {self.limit:g} s",
+                f"capacity {self.capacity:,.0f} orders/s; offered {self.offered:,.0f}/s for {self.seconds:.0f} s,"
+                f" {self.times:.1f} times that; an order may wait {self.limit:g} s",
                 f"accepted {self.accepted:,} ({self.accepted / self.seconds:,.0f}/s), refused {self.refused:,},"
                 f" others {self.others or 'none'}; placed {self.placed:,}",
                 f"accepted to placed: p50 {self.p50:.3f} s, p99 {self.p99:.3f} s, longest {self.longest:.3f} s",
@@ -134,13 +139,16 @@ def run(rig: Rig, times: float = TIMES, limit: float = LIMIT, seconds: float = S
     with rig.looking() as shop:
         shop.value("SELECT api.set_queue_limit(%s, make_interval(secs => %s))", POOL, limit)
     with watched(rig, found):
-        rate = times * found.capacity
+        rate = ABOVE * times * found.capacity
         clients = [begin(rig, f"over-many{n}", rate / CLIENTS, TOGETHER, seconds) for n in range(CLIENTS)]
         singles = begin(rig, "over-single", SINGLE_RATE, 1, seconds)
         told = [end(each, seconds) for each in (*clients, singles)]
     said: Counter[str] = sum((Counter(each["said"]) for each in told), Counter())
     found.seconds = max(each["seconds"] for each in told)
     found.offered = sum(said.values()) / found.seconds
+    found.times = found.offered / found.capacity
+    if found.times < times:
+        found.problems.append(f"only {found.times:.2f} times capacity was offered, not {times:g}")
     found.accepted, found.refused = said.pop("accepted", 0), said.pop("refused", 0)
     found.others = dict(said)
     refusals = sorted(told[-1]["refusals"])
@@ -254,6 +262,7 @@ def main() -> int:
     parser.add_argument("--times", type=float, default=TIMES, help="of capacity")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds that an order may wait")
     parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--usual", action="store_true", help="the product's own drains and batch")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     for name, kind in (("name", str), ("rate", float), ("together", int), ("most", int), ("out", Path)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
@@ -261,7 +270,8 @@ def main() -> int:
     if asked.role == "client":
         client(asked)
         return 0
-    with tempfile.TemporaryDirectory(prefix="ordermill-overload-") as home, Rig(Path(home)) as rig:
+    settings = {} if asked.usual else SMALL
+    with tempfile.TemporaryDirectory(prefix="ordermill-overload-") as home, Rig(Path(home), settings=settings) as rig:
         found = run(rig, asked.times, asked.limit, asked.seconds)
     print(found.words())
     if asked.json:

@@ -17,15 +17,16 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from tests.faults.storm.fault import Fault, Stop, all_faults
-from tests.faults.storm.oracle import Before, Contradiction, Verdict, judge, recovery
+from tests.faults.storm.oracle import Before, Contradiction, Verdict, judge, load_worked, recovery
+from tests.faults.storm.plan import DOORS
 from tests.faults.storm.rig import ROOT, Rig
 
 FILE = ROOT / ".ordermill" / "faults.json"
@@ -34,6 +35,8 @@ WARM_SECONDS = 1.5  # of load before the fault begins
 TAIL_SECONDS = 1.5  # of load after it ended
 DRAIN, PEERS_DRAIN = 60.0, 20.0  # seconds in which all is decided, or never
 RECOVERY_SECONDS = 10.0
+LOAD_ENDS = {0, 3}  # all is decided, or not, which the oracle says more of
+LEAST_LOAD = 0.1  # of what is intended: in an outage an application waits for answers instead of wishing
 
 
 @dataclass
@@ -82,6 +85,7 @@ class Row:
     seed: int
     rounds: list[Round] = field(default_factory=list)
     skipped: str | None = None
+    ended: str | None = None  # why not all rounds were run to their end
 
     def asdict(self) -> dict[str, Any]:
         """As `.ordermill/faults.json` has it."""
@@ -104,7 +108,7 @@ class Row:
             "seed": self.seed,
             "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
             "commit": commit(),
-            "first": next((problem for each in self.rounds for problem in each.problems), None),
+            "first": next((problem for each in self.rounds for problem in each.problems), self.ended),
         }
         if self.fault.label:
             row["label"] = self.fault.label
@@ -138,12 +142,19 @@ def one_round(fault: Fault, rig: Rig, seed: str, seconds: float) -> Round:
     rig.mend()
     if fault.load:
         time.sleep(max(0.0, ended + TAIL_SECONDS - time.time()))
-        rig.stop_load()
+        failed = {door: code for door, code in rig.stop_load().items() if code not in LOAD_ENDS}
     waiting = rig.at_rest(10.0 if fault.label else 30.0)
     notes = rig.notes(seed)
     with rig.looking() as shop:
-        verdict = judge(notes, shop, before, waiting, events=not fault.label)
+        verdict = judge(notes, shop, before, waiting, events=not fault.label, may_be_dead=fault.poisons)
     verdict.contradictions += [Contradiction("wrong", name, "died by itself") for name in died]
+    if fault.load:
+        verdict.contradictions += [
+            Contradiction("wrong", f"load by {door}", f"exit code {failed[door]}") for door in failed
+        ]
+        verdict.contradictions += load_worked(
+            notes, fault.doors, int(LEAST_LOAD * fault.rate * seconds / len(fault.doors))
+        )
     if fault.check:
         verdict.contradictions += fault.check(rig, seed)
     return Round(fault, seed, injected, verdict, recovery(notes, ended), time.monotonic() - began)
@@ -191,7 +202,9 @@ def numbered(row: dict[str, Any]) -> tuple[str, int]:
 def save(rows: list[Row], file: Path) -> None:
     """Writes the rows at once and whole; rows of faults that were not run stay as they are."""
     kept = {numbered(row): row for row in json.loads(file.read_text())} if file.exists() else {}
-    kept |= {numbered(row): row for row in (each.asdict() for each in rows if each.rounds or each.skipped)}
+    kept |= {
+        numbered(row): row for row in (each.asdict() for each in rows if each.rounds or each.skipped or each.ended)
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".new")
     unfinished.write_text(json.dumps(sorted(kept.values(), key=numbered), indent=1) + "\n")
@@ -200,16 +213,17 @@ def save(rows: list[Row], file: Path) -> None:
 
 def line_of(row: dict[str, Any]) -> str:
     """A row of the table on a terminal of 80 columns."""
-    sent = sum(row["resent"].values())
+    sent = "/".join(str(row["resent"].get(door, 0)) for door in DOORS)
     back = "never" if row["recovery_s"] is None else row["recovery_s"]
     name = row["name"] + (f" ({row['label']})" if row.get("label") else "")
-    cells = f"{row['fault']:>2} {name:<28.28} {row['rounds']:>4} {row['injected']:>5} {row['lost']:>4}"
+    cells = f"{row['fault']:>2} {name:<26.26} {row['rounds']:>4} {row['injected']:>5} {row['lost']:>4}"
     if row.get("skipped"):
-        return f"{row['fault']:>2} {name:<28.28} skipped: {row['skipped']}"
-    return f"{cells} {row['doubled']:>4} {row['oversold']:>4} {row['reordered']:>5} {sent:>5} {back:>6}"
+        return f"{row['fault']:>2} {name:<26.26} skipped: {row['skipped']}"
+    return f"{cells} {row['doubled']:>4} {row['oversold']:>4} {row['reordered']:>5} {sent:>9} {back:>6}"
 
 
-HEAD = f"{'':>2} {'fault':<28} runs broke lost  dbl over order again back s"
+# "again": what the load sent once more, by the Celery door and by that of SQL.
+HEAD = f"{'':>2} {'fault':<26} runs broke lost  dbl over order again c/s back s"
 
 
 def chosen(wanted: list[str]) -> list[Fault]:
@@ -220,18 +234,43 @@ def chosen(wanted: list[str]) -> list[Fault]:
     names = {f"{each.number}{each.label}": each for each in faults}
     unknown = [name for name in wanted if name not in names]
     if unknown:
-        sys.exit(f"there is no fault {', '.join(unknown)}: choose of {' '.join(names)}")
+        sys.exit(f"faults: there is no fault {', '.join(unknown)}: choose of {' '.join(names)}")
     return [names[name] for name in wanted]
+
+
+class Parser(argparse.ArgumentParser):
+    """Its errors are one line: `make faults` is asked in words of its own, not in those of the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with 2."""
+        self.exit(2, f"faults: {message}\n")
+
+
+def above_zero(kind: type[int] | type[float]) -> Callable[[str], Any]:
+    """What reads such a number."""
+
+    def read(text: str) -> Any:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = kind(0)
+        if not 0 < number < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' if kind is int else ''}number above 0")
+        return number
+
+    return read
 
 
 def arguments() -> argparse.Namespace:
     """What the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faults", nargs="*", help="numbers; default: all")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=above_zero(int), default=1)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--short", action="store_true", help="rounds of a few seconds")
-    parser.add_argument("--seconds", type=float, help="how long a round breaks things (default: the fault's own)")
+    parser.add_argument(
+        "--seconds", type=above_zero(float), help="how long a round breaks things (default: the fault's own)"
+    )
     parser.add_argument("--file", type=Path, default=FILE)
     return parser.parse_args()
 
@@ -248,11 +287,11 @@ def rounds_of(fault: Fault, rigs: Rigs, asked: argparse.Namespace) -> Iterator[R
 def main() -> int:
     """Runs what the arguments ask for; 1 when a promise was broken."""
     asked, broken = arguments(), False
-    rigs = Rigs()
+    faults, rigs = chosen(asked.faults), Rigs()
     print(f"seed {asked.seed}\n{HEAD}", flush=True)
     rows: list[Row] = []
     try:
-        for fault in chosen(asked.faults):
+        for fault in faults:
             row = Row(fault, asked.seed, skipped=fault.missing())
             rows.append(row)
             details = []
@@ -262,7 +301,8 @@ def main() -> int:
                     if each.problems:
                         details.append(each.words())
                     save(rows, asked.file)
-            except Exception:  # the others are run nevertheless
+            except Exception as error:  # the others are run nevertheless
+                row.ended = f"ended early: {error!r}"[:300]
                 details.append(f"fault {fault.number} ended early: {traceback.format_exc()}")
                 rigs.close()
             broken |= bool(details) and not fault.label
