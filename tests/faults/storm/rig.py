@@ -27,11 +27,10 @@ from workers.child import Child, wait_until
 from workers.database import connect
 from workers.embedded import EmbeddedPostgres, EmbeddedValkey
 from workers.migrate import migrate
-from workers.processes import GENERAL_QUEUES
+from workers.processes import GENERAL_PROCESSES, GENERAL_QUEUES
 
 ROOT = Path(__file__).parents[3]
 ORDERS_WORKERS = 2
-GENERAL_PROCESSES = 4
 MESSAGES = ("orders", "orders.unacked", "inventory", "unacked")
 Piece = Callable[["Rig"], None]
 
