@@ -190,14 +190,18 @@ def test_a_database_that_stops_in_the_middle_of_attempts_uses_up_none(
     results = taken_over(mill, 1)
     mill.env["ORDERMILL_LOCK_TIMEOUT_MS"] = "2500"
     worker = mill.orders_worker()
+    assert worker.process
     for outages in range(1, 2 * ATTEMPTS + 1):
         with contextlib.suppress(psycopg.OperationalError), mill.locked_stock("A"):  # it ends our session too
+            os.killpg(worker.process.pid, signal.SIGCONT)
             mill.wait_blocked()
             postgres.stop()
         assert wait_until(lambda count=outages: worker.log.read_text().count("consuming stops") >= count, 30)  # type: ignore[misc]
+        os.killpg(worker.process.pid, signal.SIGSTOP)  # else it may place the order before the stock is locked again
         postgres.start()
         reconnected(mill)
 
+    os.killpg(worker.process.pid, signal.SIGCONT)
     all_placed(mill, results)
     assert worker.alive()
 
