@@ -19,6 +19,7 @@ DEPLOY = ROOT / "deploy"
 RULES = (DEPLOY / "prometheus-rules.yml").read_text()
 OPERATIONS = document("docs/operations.md")
 INCIDENTS = document("docs/incidents.md")
+MONITORING = document("docs/monitoring.md")
 SUFFIX = re.compile(r"_(total|bucket|count|sum)$")
 # Each metric once: what workers count in files, as a process of theirs does, and the state with a row of each kind.
 SERVE_ALL = """
@@ -121,7 +122,7 @@ def test_each_metric_of_a_rule_is_served(served: str) -> None:
 
 
 def test_each_metric_is_documented_and_each_documented_one_is_served(served: str) -> None:
-    documented = set(re.findall(r"^\| `(ordermill_\w+)", OPERATIONS, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(ordermill_\w+)", MONITORING, re.MULTILINE))
 
     assert documented == families(served)
 
