@@ -2,7 +2,7 @@
 
 A problem is what keeps orders or what follows them from being done in time. A dead letter, an alert of low stock or a
 paused queue waits for a person, and is shown, but is none; what a pause keeps from being done is one.
-docs/operations.md says what to do about each.
+docs/incidents.md says what to do about each.
 """
 
 from typing import Any

@@ -70,7 +70,7 @@ READING = """\
 A read has no key and changes nothing; what is lost is asked again. Its result is `{"status": "read", "items": [...]}`,
 an item for each name in the order asked, `null` where there is none; or `{"status": "rejected", "code": ...,
 "field": ..., "message": ...}` where the payload does not have its form. Items come from the cache, at most as old as
-[operations.md](operations.md#cache) says, else from PostgreSQL."""
+[reads.md](reads.md#cache) says, else from PostgreSQL."""
 
 WIRE = """\
 ## Without a Celery client

@@ -1,4 +1,4 @@
-"""Backup and recovery to a moment, by the commands of docs/operations.md, on a real PostgreSQL; `verify` ends it."""
+"""Backup and recovery to a moment, by the commands of docs/backup.md, on a real PostgreSQL; `verify` ends it."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ from workers.home_folder import ServiceError
 from workers.migrate import migrate
 from workers.unprivileged import SHARED, server_account
 
-CHAPTER = section(document("docs/operations.md"), "Backup and recovery")
+CHAPTER = document("docs/backup.md")
 PASSWORD = "only-for-this-test"
 BIN = Path(sys.executable).parent
 

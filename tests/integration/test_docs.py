@@ -23,7 +23,7 @@ import redis
 from sqlalchemy import make_url
 
 from docs.generators.examples import EXAMPLES, ORDER_ID
-from tests.documents import DOCUMENTS, ROOT, commands, document, fences, section
+from tests.documents import DOCUMENTS, ROOT, commands, document, fences
 from tests.servers import Running
 from tests.workers_fixtures import Mill, clean_environment, end, ready
 from workers.child import Child, wait_until
@@ -97,7 +97,7 @@ ELSEWHERE = {
 FASTAPI = "tests/integration/test_docs.py::test_the_fastapi_service_answers_with_outcomes"
 ELSEWHERE |= dict.fromkeys(("make examples", SERVICE, ORDERED), FASTAPI)
 BACKUP = "tests/integration/test_backup.py::test_the_shop_is_restored_to_a_moment_and_nothing_accepted_is_lost_for_good"
-BACKUP_COMMANDS = commands(section(document("docs/operations.md"), "Backup and recovery"))
+BACKUP_COMMANDS = commands(document("docs/backup.md"))
 ELSEWHERE |= {command: BACKUP for command in BACKUP_COMMANDS if command not in COMMANDS}
 COMPOSED = (
     "deploy/make-secrets",

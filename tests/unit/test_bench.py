@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench.harness import paired
-from bench.report import DOCUMENTS, ROOT, filled
+from bench.report import DOCUMENTS, ROOT, SHORT, filled, short_table
 from bench.results import FILE, Results
 from bench.targets import TARGETS
 
@@ -65,6 +65,18 @@ def test_a_row_replaces_the_one_before_it_and_rows_keep_the_order_of_the_targets
         ("cores", 1, None),
     ]
     assert [entry.name for entry in results.file.parent.iterdir()] == ["results.json"]
+
+
+def test_the_short_table_shows_its_rows_and_names_each_that_is_not_met(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.json")
+    slow = {"median": 0.5, "min": 0.4, "max": 0.6}
+    results.save({"id": "place_vs_celery", "unit": "orders/s", "ours": 1, "peer": 2, "ratio": slow})
+    shown, _, tally = short_table(results.rows()).partition("\n\n")
+
+    assert [line.split("`")[1] for line in shown.splitlines()[2:]] == list(SHORT)
+    assert "**not met**" in shown
+    assert "0 are met" in tally
+    assert {name for name, target in TARGETS.items() if target.goals} == set(tally.split("`")[1::2])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -10,6 +10,7 @@ from celery import Task
 
 import beat_schedule
 import tasks.payloads
+from tests.documents import DOCUMENTS
 from workers.app import app
 from workers.base_task import CommandTask, JobTask, ReadTask
 from workers.queue_names import ALL_QUEUES, FOREIGN_QUEUE, GENERAL_QUEUES
@@ -41,6 +42,11 @@ def test_no_file_has_more_than_400_lines_and_no_function_more_than_60() -> None:
         for node in ast.walk(ast.parse(text)) if path.suffix == ".py" else ():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_no_document_that_people_write_has_more_than_400_lines() -> None:
+    generated = {"schema.md", "tasks.md"}
+    assert {path.name for path in DOCUMENTS if path.read_text(encoding="utf-8").count("\n") > 400} <= generated
 
 
 def imported(path: Path) -> Iterator[str]:

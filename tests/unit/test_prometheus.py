@@ -1,4 +1,4 @@
-"""Metrics, alert rules and docs/operations.md name the same things; promtool, the field's own checker, agrees.
+"""Metrics, alert rules and the documents name the same things; promtool, the field's own checker, agrees.
 
 promtool is on PATH or named by ORDERMILL_PROMTOOL (Debian has it in the package `prometheus`); .ci/run fetches it.
 """
@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import section
+from tests.documents import document, section
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 RULES = (DEPLOY / "prometheus-rules.yml").read_text()
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+OPERATIONS = document("docs/operations.md")
+INCIDENTS = document("docs/incidents.md")
+MONITORING = document("docs/monitoring.md")
 SUFFIX = re.compile(r"_(total|bucket|count|sum)$")
 # Each metric once: what workers count in files, as a process of theirs does, and the state with a row of each kind.
 SERVE_ALL = """
@@ -120,22 +122,22 @@ def test_each_metric_of_a_rule_is_served(served: str) -> None:
 
 
 def test_each_metric_is_documented_and_each_documented_one_is_served(served: str) -> None:
-    documented = set(re.findall(r"^\| `(ordermill_\w+)", OPERATIONS, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(ordermill_\w+)", MONITORING, re.MULTILINE))
 
     assert documented == families(served)
 
 
-def test_each_alert_has_a_heading_of_its_name_in_operations_md_and_leads_there() -> None:
-    incidents = re.findall(r"^### (\w+)$", section(OPERATIONS, "Incidents"), re.MULTILINE)
+def test_each_alert_has_a_heading_of_its_name_in_incidents_md_and_leads_there() -> None:
+    incidents = re.findall(r"^## (\w+)$", INCIDENTS, re.MULTILINE)
     alerts = re.findall(r"- alert: (\w+)", RULES)
 
     assert sorted(incidents) == sorted(alerts)
     for part in RULES.split("- alert: ")[1:]:
         name = part.split("\n")[0]
-        assert f'runbook: "docs/operations.md#{name.lower()}"' in part
+        assert f'runbook: "docs/incidents.md#{name.lower()}"' in part
 
 
 def test_each_problem_leads_to_an_incident() -> None:
     table = section(OPERATIONS, "Health").partition("| problem |")[2].partition("\n\n")[0]
     for row in table.splitlines()[2:]:
-        assert re.search(r"\(#ordermill\w+\)", row), row
+        assert re.search(r"\(incidents\.md#ordermill\w+\)", row), row
