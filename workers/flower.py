@@ -38,7 +38,10 @@ def prepare_flower(settings: Settings) -> None:
 def _try_the_port(variable: str) -> None:
     """Binds as Flower is about to, which names neither the port nor what sets it; options of its own are left to it."""
     address, port = os.environ["FLOWER_ADDRESS"], os.environ["FLOWER_PORT"]
-    if not port.isdecimal() or any(word.startswith(("--port", "--address", "--unix", "--help")) for word in sys.argv):
+    elsewhere = os.environ.get("FLOWER_UNIX_SOCKET") or any(
+        word.startswith(("--port", "--address", "--unix", "--help")) for word in sys.argv
+    )
+    if elsewhere or not port.isdecimal():
         return
     from tornado.netutil import bind_sockets  # noqa: PLC0415  # a worker has no use for it
 
