@@ -1,6 +1,7 @@
 """docker-compose.yml: what it runs, the examples are placed, and no password can be seen."""
 
 import base64
+import importlib.util
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import yaml
 from tests.deploy.deployment import IMAGES, MARKS, OURS, ROOT, SERVERS, Deployment, docker, passes
 from tests.workers_fixtures import clean_environment
 from workers.child import wait_until
+from workers.embedded_valkey import free_port
 
 ALIVE = "/tmp/alive"  # noqa: S108  # in a container
 
@@ -101,6 +103,28 @@ def test_an_example_places_its_orders(deployment: Deployment, program: str) -> N
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer == {"placed": 100} or answer["status"] == "placed", answer
+
+
+def test_the_web_service_places_an_order(deployment: Deployment) -> None:
+    if not importlib.util.find_spec("uvicorn"):
+        pytest.skip("run `make examples` to include it")
+    port = str(free_port(0))
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", "examples", "fastapi_service:app", "--port", port]
+    order = '{"customer": "C-1", "lines": [{"sku": "TEA-100", "quantity": 2}]}'
+    address = f"http://127.0.0.1:{port}/orders"
+    asked = ["curl", "--silent", "--json", order, "--header", "Idempotency-Key: web-1", address]
+
+    def listens() -> bool:
+        return subprocess.run(["curl", "--silent", "--output", "/dev/null", address], check=False).returncode == 0
+
+    env = clean_environment() | deployment.application()
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as service:
+        try:
+            assert wait_until(listens, 30, 0.2)
+            answer = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout
+        finally:
+            service.terminate()
+    assert json.loads(answer)["status"] == "placed", answer
 
 
 def test_a_command_is_run_in_a_container_and_finds_the_shop_clean(deployment: Deployment) -> None:
