@@ -5,9 +5,11 @@ Needs `celery[redis]` and two addresses, nothing of Ordermill. The order is for 
 
 import json
 import os
+import sys
 import uuid
 
 from celery import Celery
+from celery.exceptions import TimeoutError
 
 shop = Celery("my-shop", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ["REDIS_URL"])
 
@@ -18,5 +20,10 @@ order = {
     "pool": "SAMPLE",
     "lines": [{"sku": "TEA-100", "quantity": 2}],
 }
-outcome = shop.send_task("orders.place", args=[order], queue="orders").get(timeout=30)
+result = shop.send_task("orders.place", args=[order], queue="orders")
+try:
+    outcome = result.get(timeout=30)
+except TimeoutError:
+    result.forget()
+    sys.exit(f"no outcome yet; send it again under {order['key']}")
 print(json.dumps(outcome, indent=2))  # "status": "placed" with its order_id, or "rejected" with a code

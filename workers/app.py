@@ -29,6 +29,7 @@ from beat_schedule import BEAT_SCHEDULE
 from workers import alive, metrics
 from workers.database import forget
 from workers.errors import SetupError
+from workers.extras import to_install
 from workers.flower import prepare_flower
 from workers.queue_names import ALL_QUEUES, FOREIGN_QUEUE
 from workers.settings import Settings, get_settings, unusable
@@ -159,7 +160,10 @@ def _choose_transport(conf: Any = None, options: Any = None, **_: Any) -> None:
     tasks a second time.
     """
     if get_settings().traces and not installed():
-        sys.exit("ordermill: ORDERMILL_TRACES needs the extra `traces`: pip install 'ordermill[traces]', or unset it")
+        sys.exit(
+            "ordermill: ORDERMILL_TRACES needs the extra `traces`; unset it, or install the wheel with it: "
+            + to_install("traces")
+        )
     excluded = named(options, "exclude_queues")
     names = named(options, "queues") - excluded
     settings, kind = get_settings(), "guarded"

@@ -22,6 +22,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from workers.errors import SetupError
+from workers.extras import to_install
 
 # PostgreSQL's type: DuckDB's, how its text becomes a value, the text of the digest, the text that COPY reads.
 _TIME = "strftime({0} AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M:%S.%f+00')"
@@ -58,7 +59,9 @@ def duck() -> Any:
     try:
         import duckdb  # noqa: PLC0415  # an optional part
     except ImportError:
-        raise SetupError("archives need DuckDB: pip install 'ordermill[archive]'") from None
+        raise SetupError(
+            f"archives need DuckDB: install the wheel with the extra `archive`: {to_install('archive')}"
+        ) from None
     connection = duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1})
     connection.execute("SET TimeZone = 'UTC'")
     return connection

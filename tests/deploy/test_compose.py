@@ -1,130 +1,25 @@
-"""docker-compose.yml as a stranger has it: up from nothing, the examples are placed, and no password can be seen.
-
-The image is built and everything started once for this module, in a project, on ports and with secrets of its own.
-"""
+"""docker-compose.yml: what it runs, the examples are placed, and no password can be seen."""
 
 import base64
+import importlib.util
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 import yaml
 
-from tests.servers import docker_answers
+from tests.deploy.deployment import IMAGES, MARKS, OURS, ROOT, SERVERS, Deployment, docker, passes
 from tests.workers_fixtures import clean_environment
 from workers.child import wait_until
-from workers.database import connect
 from workers.embedded_valkey import free_port
 
-ROOT = Path(__file__).parent.parent.parent
-FILES = ("docker-compose.yml", "tests/deploy/password_file.yml")
-COMPOSE = ["docker-compose", *(word for name in FILES for word in ("--file", str(ROOT / name)))]
-PORTS = ("POSTGRES_PORT", "REDIS_PORT", "CACHE_PORT", "FLOWER_PORT", "METRICS_PORT")
-OURS = ("orders", "general", "beat", "flower", "metrics")
-SERVERS = ("postgres", "redis", "cache")
-PYTHON = "python:3.11-slim"
-IMAGES = ("postgres:17", "redis:7", PYTHON)
 ALIVE = "/tmp/alive"  # noqa: S108  # in a container
-UP_SECONDS = 150
 
-pytestmark = [
-    pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed"),
-    pytest.mark.xdist_group("compose"),  # one deployment, not one for each of pytest's processes
-]
-
-
-class Deployment:
-    """One project of Compose, by the commands that a reader types."""
-
-    def __init__(self, folder: Path) -> None:
-        self.secrets = folder / "secrets"
-        self.ports = {name: str(free_port(0)) for name in PORTS}
-        self.env = clean_environment() | self.ports
-        self.env |= {"SECRETS": str(self.secrets), "BUILD_NETWORK": "host", "ORDERMILL_IMAGE": "ordermill-test"}
-        self.project = f"ordermill-test-{os.getpid()}"
-        subprocess.run([ROOT / "deploy" / "make-secrets", self.secrets], check=True)
-
-    def compose(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
-        """What `docker-compose` printed; another exit code fails the test."""
-        command = [*COMPOSE, "--project-name", self.project, "--profile", "monitoring", *arguments]
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=220)
-        assert done.returncode in codes, f"{arguments}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def container(self, service: str) -> str:
-        labels = {"project": self.project, "service": service, "oneoff": "False"}
-        asked = (
-            word for name, value in labels.items() for word in ("--filter", f"label=com.docker.compose.{name}={value}")
-        )
-        [found] = docker("ps", "--all", "--quiet", "--no-trunc", *asked).split()
-        return found
-
-    def inspect(self, service: str) -> dict[str, Any]:
-        [found] = json.loads(docker("inspect", self.container(service)))
-        return dict(found)
-
-    def healthy(self, *services: str) -> bool:
-        asked = [self.inspect(service)["State"].get("Health", {}).get("Status") for service in services]
-        return set(asked) == {"healthy"}
-
-    def secret(self, name: str) -> str:
-        return (self.secrets / name).read_text().strip()
-
-    def application(self) -> dict[str, str]:
-        """The addresses of an application on this machine; its login may submit orders and write no table of ours."""
-        broker, database = (f"127.0.0.1:{self.ports[name]}" for name in ("REDIS_PORT", "POSTGRES_PORT"))
-        return {
-            "DATABASE_URL": f"postgresql://shop_web:{self.secret('web_password')}@{database}/ordermill",
-            "REDIS_URL": f"redis://:{self.secret('redis_password')}@{broker}/1",
-            "CELERY_BROKER_URL": f"redis://:{self.secret('redis_password')}@{broker}/0",
-        }
-
-    def redis(self, port: str) -> redis.Redis:
-        password = self.secret("redis_password")
-        return redis.Redis(port=int(self.ports[port]), password=password, retry=None, decode_responses=True)
-
-
-def docker(*arguments: str) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def passes(container: str, check: list[str]) -> bool:
-    """Whether a container's health check would say that it is well, now."""
-    command = ["sh", "-c", check[1]] if check[0] == "CMD-SHELL" else check[1:]
-    done = subprocess.run(["docker", "exec", container, *command], capture_output=True, check=False, timeout=60)
-    return done.returncode == 0
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """Everything up and well, with the sample shop in it."""
-    if not docker_answers():
-        pytest.skip("Docker does not answer")
-    known = subprocess.run(["docker", "image", "inspect", *IMAGES], capture_output=True, check=False)
-    if known.returncode:
-        pytest.skip(f"Docker has not all of {', '.join(IMAGES)}")
-    made = Deployment(tmp_path_factory.mktemp("compose"))
-    try:
-        made.compose("up", "--build", "--detach")
-        # By the checks themselves: Docker asks them twice a minute.
-        checks = {each: made.inspect(each) for each in OURS}
-        for service, found in checks.items():
-            check = found["Config"]["Healthcheck"]["Test"]
-            assert wait_until(lambda f=found, c=check: passes(f["Id"], c), UP_SECONDS, 0.5), service
-        made.compose("run", "--rm", "migrate", "ordermill", "sample")
-        yield made
-    finally:
-        made.compose("down", "--volumes", "--timeout", "5")
+pytestmark = MARKS
 
 
 # The file
@@ -210,6 +105,28 @@ def test_an_example_places_its_orders(deployment: Deployment, program: str) -> N
     assert answer == {"placed": 100} or answer["status"] == "placed", answer
 
 
+def test_the_web_service_places_an_order(deployment: Deployment) -> None:
+    if not importlib.util.find_spec("uvicorn"):
+        pytest.skip("run `make examples` to include it")
+    port = str(free_port(0))
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", "examples", "fastapi_service:app", "--port", port]
+    order = '{"customer": "C-1", "lines": [{"sku": "TEA-100", "quantity": 2}]}'
+    address = f"http://127.0.0.1:{port}/orders"
+    asked = ["curl", "--silent", "--json", order, "--header", "Idempotency-Key: web-1", address]
+
+    def listens() -> bool:
+        return subprocess.run(["curl", "--silent", "--output", "/dev/null", address], check=False).returncode == 0
+
+    env = clean_environment() | deployment.application()
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as service:
+        try:
+            assert wait_until(listens, 30, 0.2)
+            answer = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout
+        finally:
+            service.terminate()
+    assert json.loads(answer)["status"] == "placed", answer
+
+
 def test_a_command_is_run_in_a_container_and_finds_the_shop_clean(deployment: Deployment) -> None:
     assert "clean" in deployment.compose("run", "--rm", "-T", "migrate", "ordermill", "verify")
 
@@ -265,31 +182,3 @@ def test_there_can_be_more_orders_workers_and_status_sees_them(deployment: Deplo
     finally:
         deployment.compose("up", "--detach", "--scale", "orders=1")
     assert deployment.container("orders")
-
-
-def test_what_waits_outlives_the_containers_of_the_servers(deployment: Deployment) -> None:
-    """Redis and PostgreSQL made anew over their volumes; the message is then placed."""
-    deployment.compose("stop", "orders")
-    waits = ["--queue", "orders", "--args", '[{"version": 1, "key": "kept-1", "customer": "C-1", "pool": "SAMPLE",'
-             ' "lines": [{"sku": "TEA-100", "quantity": 1}]}]']  # fmt: skip
-    celery = [sys.executable, "-m", "celery", "--broker", deployment.application()["CELERY_BROKER_URL"]]
-    subprocess.run([*celery, "call", "orders.place", *waits], check=True, capture_output=True, timeout=60)
-    with deployment.redis("REDIS_PORT") as client:
-        assert client.llen("orders") == 1
-
-    deployment.compose("rm", "--stop", "--force", "postgres", "redis")
-    deployment.compose("up", "--detach")
-
-    def outcome() -> Any:
-        with connect(deployment.application()["DATABASE_URL"]) as session:
-            row = session.execute("SELECT api.order_outcome('kept-1') ->> 'status'").fetchone()
-        return row and row[0]
-
-    assert wait_until(lambda: outcome() == "placed", 60, 0.5)
-
-
-def test_everything_stops_in_its_grace_and_says_that_it_has_ended_well(deployment: Deployment) -> None:
-    """Last in this module: after it nothing runs."""
-    deployment.compose("stop")
-    ends = {service: deployment.inspect(service)["State"]["ExitCode"] for service in (*OURS, *SERVERS)}
-    assert ends == dict.fromkeys(ends, 0) | {"metrics": 128 + 15}

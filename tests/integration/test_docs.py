@@ -23,7 +23,7 @@ import redis
 from sqlalchemy import make_url
 
 from docs.generators.examples import EXAMPLES, ORDER_ID
-from tests.documents import DOCUMENTS, ROOT, commands, document, fences
+from tests.documents import DOCUMENTS, ROOT, commands, document, fences, section
 from tests.servers import Running
 from tests.workers_fixtures import Mill, clean_environment, end, ready
 from workers.child import Child, wait_until
@@ -97,8 +97,10 @@ ELSEWHERE = {
 FASTAPI = "tests/integration/test_docs.py::test_the_fastapi_service_answers_with_outcomes"
 ELSEWHERE |= dict.fromkeys(("make examples", SERVICE, ORDERED), FASTAPI)
 BACKUP = "tests/integration/test_backup.py::test_the_shop_is_restored_to_a_moment_and_nothing_accepted_is_lost_for_good"
-BACKUP_COMMANDS = commands(document("docs/backup.md"))
-ELSEWHERE |= {command: BACKUP for command in BACKUP_COMMANDS if command not in COMMANDS}
+BACKUP_PAGE = document("docs/backup.md")
+ELSEWHERE |= {command: BACKUP for command in commands(BACKUP_PAGE) if command not in COMMANDS}
+CONTAINERS = "tests/deploy/test_compose_backup.py::test_the_deployment_is_restored_to_a_moment"
+ELSEWHERE |= dict.fromkeys(commands(section(BACKUP_PAGE, "The container deployment")), CONTAINERS)
 COMPOSED = (
     "deploy/make-secrets",
     "docker-compose up -d",
@@ -113,7 +115,7 @@ COMPOSED = (
     "export CELERY_BROKER_URL=redis://:$(cat secrets/redis_password)@127.0.0.1:6379/0",
     "export REDIS_URL=redis://:$(cat secrets/redis_password)@127.0.0.1:6379/1",
 )
-ELSEWHERE |= dict.fromkeys(COMPOSED, "tests/deploy/test_compose.py::Deployment")
+ELSEWHERE |= dict.fromkeys(COMPOSED, "tests/deploy/deployment.py::Deployment")
 WORKER, PROCESS = ".venv/bin/ordermill worker ", ".venv/bin/celery -A workers.app "
 
 

@@ -99,6 +99,18 @@ def test_a_password_that_it_would_split_is_refused_in_one_line(at_work: Mill) ->
     assert "Traceback" not in said
 
 
+def test_a_port_in_use_is_named_with_what_sets_it_in_one_line(at_work: Mill) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        child = at_work.start("flower", "flower", ORDERMILL_FLOWER_PORT=str(port), ORDERMILL_FLOWER_PASSWORD="secret")
+        assert wait_until(lambda: not child.alive(), 60)
+    assert child.process is not None
+    assert child.process.returncode == 1
+    assert child.log.read_text().splitlines() == [
+        f"Flower: port {port} of 127.0.0.1 is in use: stop what listens there, or set ORDERMILL_FLOWER_PORT to another"
+    ]
+
+
 def answers_elsewhere(port: int) -> bool:
     """Whether the port is open on an address of this machine that others can reach."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

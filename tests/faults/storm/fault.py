@@ -59,6 +59,7 @@ class Fault:
     load: whether the usual load runs; else the fault brings its own, and notes it in journals of the same form.
     poisons: whether it sends orders that must become dead letters; else none may.
     resends: whether the load may send an unknown key again; without, only what raised an error is sent twice.
+    prepare: what takes its time and must have been done when the load begins, given the rig.
     check: looks after the drain for more than the oracle does, given the rig and the round's seed.
     """
 
@@ -74,6 +75,7 @@ class Fault:
     poisons: bool = False
     resends: bool = True
     rate: float = 200.0
+    prepare: Callable[[Rig], object] | None = None
     check: Check | None = None
     orders_app: str = "workers.app"  # what orders workers run, and the general worker; a peer has none of those
     general_app: str = "workers.app"

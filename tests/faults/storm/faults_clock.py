@@ -68,7 +68,15 @@ def beat_goes_on(rig: Rig, _seed: str) -> Iterable[Contradiction]:
         yield Contradiction("lost", "beat", "sends nothing though its clock is right again")
 
 
-@fault(22, "clock ±2 h on one process", seconds=40, short=20, needs=("libfaketime",), check=beat_goes_on)
+@fault(
+    22,
+    "clock ±2 h on one process",
+    seconds=40,
+    short=14,
+    needs=("libfaketime",),
+    prepare=with_clocks,
+    check=beat_goes_on,
+)
 def clock_wrong(rig: Rig, chance: Random, stop: Stop) -> int:
     """An orders worker's, the general worker's or beat's, for some seconds each; at the end all are right."""
     clocks, count = with_clocks(rig), 0

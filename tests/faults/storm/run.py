@@ -122,6 +122,8 @@ def one_round(fault: Fault, rig: Rig, seed: str, seconds: float) -> Round:
     """Breaks things once, in the given time."""
     began = time.monotonic()
     rig.seed = seed
+    if fault.prepare:
+        fault.prepare(rig)
     rig.mend()
     rig.at_rest()
     with rig.looking() as shop:

@@ -105,7 +105,8 @@ class Standby:
                 os.kill(each, signal.SIGKILL)
         self._primary.stop()
         with connect(self.url) as session:
-            assert session.execute("SELECT pg_promote(true, %s)", [SECONDS]).fetchone() == (True,)
+            session.execute("SELECT pg_promote(false)")  # one that waits may be cancelled by what is replayed meanwhile
+        assert wait_until(self._is_primary, SECONDS)
         self._rig.postgres = self  # type: ignore[assignment]  # it has all that is asked of one
 
     def start(self) -> None:
@@ -116,6 +117,11 @@ class Standby:
     def stop(self) -> None:
         """Stops it; harmless to repeat."""
         self._child.stop(15)
+
+    def _is_primary(self) -> bool:
+        with contextlib.suppress(psycopg.OperationalError), connect(self.url) as session:
+            return session.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+        return False
 
     def _answers(self) -> bool:
         self._child.check()
