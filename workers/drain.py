@@ -27,9 +27,6 @@ LOCK_CLASS = 0x4F4D  # "OM": the first half of the lock's key of a pool's first 
 PLACE = 0x10000  # added for each further place
 # Polled each 5 ms for 2 s after a find, so that a busy shop need not wait, then each 100 ms: chosen, not measured.
 BUSY_SECONDS, BUSY_PAUSE, IDLE_PAUSE = 2.0, 0.005, 0.1
-# Where a few orders come at once more are coming, and a fuller batch costs less an order. Measured in November 2026 with
-# 16 producers of one sku: a tenth less CPU, a tenth more orders a second. Fewer than FEW are placed without delay.
-FEW, FULLER_PAUSE = 4, 0.003
 # The floor spares the index the dead rows of placed orders. Measured in November 2026: under one long snapshot,
 # claiming 50 rose from 0.5 to 16 ms after 200,000 deletes; with the floor, 0.6 ms. Ids are given before the commit, so
 # it lies where the queue was read a while ago; a transaction that takes longer is found when all is read, each second.
@@ -129,8 +126,6 @@ class Drain:
                 floored_at = now
             if not found:
                 time.sleep(BUSY_PAUSE if now - found_at < BUSY_SECONDS else IDLE_PAUSE)
-            elif FEW <= found < self.settings.place_batch // 2:
-                time.sleep(FULLER_PAUSE)
 
     def sweep(self) -> None:
         """Takes back claims whose drain died, for its successor is at work long before the next `orders.sweep`."""
