@@ -54,7 +54,7 @@ def spread(ratio: dict[str, float]) -> str:
 def figures_of(row: Row) -> tuple[str, str, str]:
     """What a row says of ours, of the peer, and of both."""
     if row.get("p50_ms") is not None and "ratio" not in row:
-        return f"p50 {number(row['p50_ms'])}, p99 {number(row['p99_ms'])} ms", "", ""
+        return f"p50 {number(row['p50_ms'])}, p99 {number(row['p99_ms'])} ms at {number(row['rate'])} orders/s", "", ""
     ours = f"{number(row['ours'])} {row['unit']}" if isinstance(row.get("ours"), int | float) else ""
     if "ratio" not in row:
         return ours, "", ""

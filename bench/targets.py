@@ -1,4 +1,4 @@
-"""The rows of `make bench`: what is compared, and at least how good ours is to be. Set before anything was measured."""
+"""The rows of `make bench`: what is compared, and at least how good ours is to be."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -47,6 +47,12 @@ class Call:
     id: str
 
 
+def is_refused(result: Any) -> bool:
+    """Whether this is the outcome of an order that left nothing behind, or one of a list is."""
+    outcomes = result if isinstance(result, list) else [result]
+    return any(isinstance(outcome, dict) and outcome.get("status") == "refused" for outcome in outcomes)
+
+
 class BatchTask(CommandTask):
     """A command that can be run for many messages in one call; its own `run` is for one."""
 
@@ -206,6 +212,7 @@ class Batch:
     def finish(self, requests: list[Any], results: list[Any], runtime: float) -> None:
         """Stores the results that are wanted, acknowledges, and tells who watches."""
         metrics.answered(self.task.name, results, runtime, batch=True)
+        self.let_go([request for request, result in zip(requests, results, strict=True) if is_refused(result)])
         self.store([(request, result) for request, result in zip(requests, results, strict=True)])
         listened = signals.task_success.receivers
         for request, result in zip(requests, results, strict=True):
@@ -215,6 +222,13 @@ class Batch:
                 signals.task_success.send(sender=self.task, result=result)
             request.send_event("task-succeeded", result=repr(result)[:SHOWN], runtime=runtime)
         log.info("%s: %d messages in %.3f s", self.task.name, len(requests), runtime)
+
+    def let_go(self, refused: list[Any]) -> None:
+        """Acknowledges at once what was refused: it left nothing behind, and must not come again once that is told."""
+        for request in refused:
+            request.acknowledge()
+        if refused:
+            refused[0].message.channel.qos.flush_acknowledged()
 
     def store(self, pairs: list[tuple[Any, Any]]) -> None:
         """The results of messages that want one, in one pipeline, as Celery's Redis backend stores each.

@@ -51,8 +51,7 @@ class Taking(Guarded):
         peek = ("BLMOVE", self.queue, self.queue, "RIGHT", "RIGHT", timeout or self.brpop_timeout)
         allowance = (MOST if room is None else min(room, MOST), MOST_BYTES)
         take = ("EVAL", TAKE, len(keys), *keys, *allowance, f"{uuid4().hex}:", ending)
-        commands = [*self.qos.take_acknowledged(), peek, take]
-        self.sent = [name for name, *_ in commands]
+        self.sent = commands = [*self.qos.take_acknowledged(), peek, take]
         return self._in_poll.send_packed_command(self._in_poll.pack_commands(commands))
 
     def _brpop_read(self: Any, **options: Any) -> Any:
@@ -80,13 +79,15 @@ class Taking(Guarded):
         """What was taken; and the first refusal: a full Redis moves nothing, but taking makes room there."""
         refused, reply = None, []
         try:
-            for name in self.sent:
+            for name, _key, *rest in self.sent:
                 try:
                     reply = self.client.parse_response(connection, name)
                 except ResponseError as error:
                     refused, reply = refused or error, []
-        except self.connection_errors:
-            connection.disconnect()
+                    if name == "HDEL":
+                        self.qos.acknowledged += rest  # a Redis that takes no writes now: again with the next fetch
+        except BaseException:
+            connection.disconnect()  # what is not read yet must not be taken for the answers to the next fetch
             raise
         return refused, reply
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from kombu.transport import virtual
 from kombu.utils.json import dumps, loads
+from redis.exceptions import ResponseError
 
 from workers import undecodable
 from workers.undecodable import NOT_A_MESSAGE, UnreadableError, read, record, undecodable_key
@@ -111,6 +112,7 @@ class QoS(undecodable.QoS):
         """Puts back what nobody has touched for the visibility timeout, the oldest in front."""
         if not self.channel.queue:
             return
+        self.flush_acknowledged()  # while its queue is paused there is no fetch to take it along
         mine = [tag for tag in self._delivered if tag not in self._dirty]
         with self.channel.conn_or_acquire() as client:
             tags = client.eval(OVERDUE, 1, self.unacked_index_key, self.visibility_timeout, num or MOST, *mine)
@@ -120,13 +122,13 @@ class QoS(undecodable.QoS):
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """As the channel closes; kombu itself looks no further where nothing is left to give back."""
         if getattr(self.channel.connection, "client", None) is not None:
-            with contextlib.suppress(*self.channel.connection_errors):
+            with contextlib.suppress(*self.channel.connection_errors, ResponseError):
                 self.flush_acknowledged()
         super().restore_unacked_once(stderr)
 
     def restore_unacked(self, client: Any = None) -> None:
-        """Gives back what a worker that stops has left; where Redis is away it is all there, and soon overdue."""
-        with contextlib.suppress(*self.channel.connection_errors):
+        """Gives back what a worker that stops has left; where Redis is away, or refuses it, it is soon overdue."""
+        with contextlib.suppress(*self.channel.connection_errors, ResponseError):
             self.give_back([tag for tag in self._delivered if tag not in self._dirty])
         self._delivered.clear()
 

@@ -144,6 +144,21 @@ def test_a_claim_given_back_alone_waits_with_one_more_attempt(stocked: Shop) -> 
     ]
 
 
+def test_who_gives_a_claim_back_late_does_not_take_it_from_its_next_drain(stocked: Shop) -> None:
+    submit(stocked, "a")
+    late = stocked.claim()
+    assert late is not None
+    stocked.expire_claims()
+    stocked.sweep(attempts=3)
+    claim = stocked.claim()
+    assert claim is not None
+
+    assert stocked.value("SELECT api.return_claim(%s, 3, 'OM090', 'unheard')", late["claim_id"]) == "gone"
+
+    [placed] = stocked.place_claim(claim["claim_id"])
+    assert placed["status"] == "placed"
+
+
 def test_an_order_placed_by_the_other_door_meanwhile_is_not_placed_again(stocked: Shop) -> None:
     submit(stocked, "a")
     [placed] = stocked.place(order("a", ("A", 1)))

@@ -26,8 +26,13 @@ BEGIN
         UPDATE order_queue AS q SET claim_id = h.id FROM halves AS h WHERE q.id = ANY (h.queue_ids);
         RETURN 'halved';
     ELSIF v_claim.attempt < p_max_attempts THEN
-        INSERT INTO claims (id, pool_id, queue_ids, attempt)
-        VALUES (p_claim_id, v_claim.pool_id, v_claim.queue_ids, v_claim.attempt + 1);
+        -- Under a new id, as halves are: whoever gives the old one back once more must not take it from its next drain.
+        WITH again AS (
+            INSERT INTO claims (id, pool_id, queue_ids, attempt)
+            VALUES (shop.uuid7(), v_claim.pool_id, v_claim.queue_ids, v_claim.attempt + 1)
+            RETURNING id, queue_ids
+        )
+        UPDATE order_queue AS q SET claim_id = a.id FROM again AS a WHERE q.id = ANY (a.queue_ids);
         RETURN 'returned';
     END IF;
     WITH gone AS (

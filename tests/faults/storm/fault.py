@@ -59,6 +59,8 @@ class Fault:
     load: whether the usual load runs; else the fault brings its own, and notes it in journals of the same form.
     poisons: whether it sends orders that must become dead letters; else none may.
     resends: whether the load may send an unknown key again; without, only what raised an error is sent twice.
+    least_load: how much of the load that is planned must have come to pass: in an outage applications wait.
+    own: skus that it sells itself.
     prepare: what takes its time and must have been done when the load begins, given the rig.
     check: looks after the drain for more than the oracle does, given the rig and the round's seed.
     """
@@ -75,6 +77,8 @@ class Fault:
     poisons: bool = False
     resends: bool = True
     rate: float = 200.0
+    least_load: float = 0.1
+    own: tuple[str, ...] = ()
     prepare: Callable[[Rig], object] | None = None
     check: Check | None = None
     orders_app: str = "workers.app"  # what orders workers run, and the general worker; a peer has none of those

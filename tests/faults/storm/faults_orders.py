@@ -188,7 +188,7 @@ def each_ended_once(rig: Rig, _seed: str) -> Iterable[Contradiction]:
             yield Contradiction("lost", text.key, f"{text.kind} was accepted, and is {done}")
 
 
-@fault(25, "fuzzed payloads, both doors", seconds=150.0, load=False, check=each_ended_once)
+@fault(25, "fuzzed payloads, both doors", seconds=150.0, load=False, own=(FUZZED,), check=each_ended_once)
 def fuzzed(rig: Rig, chance: Random, stop: Stop) -> int:
     """Messages and texts that nobody should send, among good ones, by both doors: 10,000 in a full round at least."""
     least = FUZZ_LEAST if stop.left > FULL_SECONDS else 1

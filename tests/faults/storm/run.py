@@ -36,7 +36,6 @@ TAIL_SECONDS = 1.5  # of load after it ended
 DRAIN, PEERS_DRAIN = 60.0, 20.0  # seconds in which all is decided, or never
 RECOVERY_SECONDS = 10.0
 LOAD_ENDS = {0, 3}  # all is decided, or not, which the oracle says more of
-LEAST_LOAD = 0.1  # of what is intended: in an outage an application waits for answers instead of wishing
 
 
 @dataclass
@@ -128,6 +127,8 @@ def one_round(fault: Fault, rig: Rig, seed: str, seconds: float) -> Round:
     rig.at_rest()
     with rig.looking() as shop:
         before = Before.of(shop)
+    for sku in fault.own:  # in the second round of a rig it is there before
+        before.available.pop(sku, None)
     if fault.load:
         more = ("--drain", f"{PEERS_DRAIN if fault.label else DRAIN:g}", *(() if fault.resends else ("--no-resend",)))
         rig.start_load(seed, fault.rate, fault.doors, *more)
@@ -155,7 +156,7 @@ def one_round(fault: Fault, rig: Rig, seed: str, seconds: float) -> Round:
             Contradiction("wrong", f"load by {door}", f"exit code {failed[door]}") for door in failed
         ]
         verdict.contradictions += load_worked(
-            notes, fault.doors, int(LEAST_LOAD * fault.rate * seconds / len(fault.doors))
+            notes, fault.doors, int(fault.least_load * fault.rate * seconds / len(fault.doors))
         )
     if fault.check:
         verdict.contradictions += fault.check(rig, seed)
