@@ -71,6 +71,7 @@ def beat_goes_on(rig: Rig, _seed: str) -> Iterable[Contradiction]:
 @fault(
     22,
     "clock ±2 h on one process",
+    resends=False,
     seconds=40,
     short=14,
     needs=("libfaketime",),

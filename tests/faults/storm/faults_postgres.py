@@ -28,7 +28,7 @@ def sessions(rig: Rig) -> list[int]:
         return []
 
 
-@fault(15, "pg_terminate_backend, 5/s", seconds=20)
+@fault(15, "pg_terminate_backend, 5/s", resends=False, seconds=20)
 def terminated(rig: Rig, chance: Random, stop: Stop) -> int:
     """Whoever it is, in whatever it does."""
     count = 0
@@ -40,7 +40,7 @@ def terminated(rig: Rig, chance: Random, stop: Stop) -> int:
     return count
 
 
-@fault(16, "immediate PostgreSQL restart", seconds=90, short=8)
+@fault(16, "immediate PostgreSQL restart", resends=False, seconds=90, short=8)
 def restarted(rig: Rig, chance: Random, stop: Stop) -> int:
     """Up to twenty times; at every second one a sweep has just taken claims of drains that died back, uncommitted."""
     count = 0
@@ -70,7 +70,7 @@ def crash(rig: Rig) -> None:
     rig.postgres.stop()
 
 
-@fault(17, "PostgreSQL backend kill -9", seconds=30)
+@fault(17, "PostgreSQL backend kill -9", resends=False, seconds=30)
 def backend_killed(rig: Rig, chance: Random, stop: Stop) -> int:
     """PostgreSQL ends all other sessions then, and recovers from its WAL."""
     count = 0
@@ -81,7 +81,7 @@ def backend_killed(rig: Rig, chance: Random, stop: Stop) -> int:
     return count
 
 
-@fault(18, "5 % of COMMIT replies lost", seconds=30, pieces=(proxies,))
+@fault(18, "5 % of COMMIT replies lost", resends=False, seconds=30, pieces=(proxies,))
 def replies_lost(rig: Rig, chance: Random, stop: Stop) -> int:
     """The transaction is committed, and the connection ends before the client hears of it."""
     proxy = rig.parts["database"]
@@ -91,7 +91,7 @@ def replies_lost(rig: Rig, chance: Random, stop: Stop) -> int:
     return int(proxy.lost - before)
 
 
-@fault(19, "primary killed, synchronous standby promoted", seconds=6, pieces=(at_either_port,))
+@fault(19, "primary killed, synchronous standby promoted", resends=False, seconds=6, pieces=(at_either_port,))
 def promoted(rig: Rig, chance: Random, stop: Stop) -> int:
     """What was committed is there on the standby."""
     standby = Standby(rig)

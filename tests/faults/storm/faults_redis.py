@@ -37,7 +37,7 @@ def killed(rig: Rig, chance: Random, stop: Stop) -> int:
     return count
 
 
-@fault(11, "CLIENT PAUSE 30 s", seconds=30, short=4)
+@fault(11, "CLIENT PAUSE 30 s", resends=False, seconds=30, short=4)
 def paused(rig: Rig, chance: Random, stop: Stop) -> int:
     """It answers nobody, and connections stay open."""
     with rig.broker() as client:
@@ -46,7 +46,7 @@ def paused(rig: Rig, chance: Random, stop: Stop) -> int:
     return 1
 
 
-@fault(12, "Redis stopped 30 s", seconds=30, short=4)
+@fault(12, "Redis stopped 30 s", resends=False, seconds=30, short=4)
 def stopped(rig: Rig, chance: Random, stop: Stop) -> int:
     """Connections are refused; it comes back with all that it had."""
     rig.valkey.stop()
@@ -68,7 +68,7 @@ def full(rig: Rig, chance: Random, stop: Stop) -> int:
     return count
 
 
-@fault(14, "Redis read-only", seconds=20)
+@fault(14, "Redis read-only", resends=False, seconds=20)
 def read_only(rig: Rig, chance: Random, stop: Stop) -> int:
     """It is a replica now, of a master that does not answer; and then the master again."""
     count = 0
