@@ -15,7 +15,15 @@ def proxies(rig: Rig) -> None:
     rig.seen_database_url, rig.seen_redis_url = rig.parts["database"].url, rig.parts["redis"].url
 
 
-@fault(20, "network cut 60 s, 200 ms delay with resets", resends=False, seconds=90, short=12, least_load=0.03, pieces=(proxies,))
+@fault(
+    20,
+    "network cut 60 s, 200 ms delay with resets",
+    resends=False,
+    seconds=90,
+    short=12,
+    least_load=0.03,
+    pieces=(proxies,),
+)
 def cut_and_slow(rig: Rig, chance: Random, stop: Stop) -> int:
     """Cut for two thirds of the time; then slow, and each second some connections are reset.
 
