@@ -120,6 +120,8 @@ def test_a_job_is_counted_by_how_it_ended_and_shown_with_its_slot(mill: Mill, sc
 
 
 def test_a_file_that_a_full_disk_cut_short_costs_only_itself(mill: Mill, scrape: Scrape) -> None:
+    mill.living(1)
+    place(mill, good=1, bad=0)
     before = scrape.value("ordermill_requests_total")
     broken = {"counter_997.db": b"", "counter_998.db": b"\xff\xff\xff\x7f", "histogram_999.db": b"\x10\x27\x00\x00" * 9}
     for name, content in broken.items():
