@@ -3,10 +3,13 @@
 A row's `ratio` is our orders a second over the peer's, its `cpu_ratio` our CPU an order over the peer's, each the
 median of the pairs. The control is the ratio of blocks of the *same* side that follow one another, A after A and
 B after B: a row whose control is off by more than 15 % says more about the machine than about the sides, and is void.
+How far one such ratio typically lies from 1, either way, is the row's `noise`.
 """
 
 import datetime
 import itertools
+import math
+import statistics
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -46,8 +49,6 @@ class Run:
     def __post_init__(self) -> None:
         here = machine()
         self.facts = {
-            "at": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "commit": _commit(),
             "machine": f"{here['cpus']} cores, {here['model']}, {here['memory_gib']} GiB",
             "load": here["load"],
             "versions": versions("celery", "kombu", "redis", "psycopg") | self.rig.facts(),
@@ -100,7 +101,8 @@ class Run:
         options = f" --pairs {self.pairs}" if self.pairs != PAIRS else ""
         options += f" --history {self.history}" if self.history else ""
         command = f"python -m bench {row['id']}{' --quick' if self.quick else options}"
-        whole = row | {"command": command, "quick": self.quick} | self.facts
+        at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        whole = row | {"command": command, "quick": self.quick, "at": at, "commit": _commit()} | self.facts
         saved = self.results.save(whole)
         console.print(self.results.line(saved))
         return saved
@@ -119,6 +121,7 @@ def paired(done: list[Block]) -> Block:
         "cpu_ratios": summary(a["cpu_ms"]["total"] / b["cpu_ms"]["total"] for a, b in pairs),
         "pairs": len(pairs),
         "control": control,
+        "noise": noise(done),
         "void": control is not None and any(abs(each["median"] - 1) > CONTROL_BAND for each in control.values()),
         "sides": {"ours": middle(ours), "peer": middle(peer)},
     }
@@ -127,13 +130,30 @@ def paired(done: list[Block]) -> Block:
 def controls(done: list[Block]) -> dict[str, dict[str, float]] | None:
     """The ratios of blocks of the same side that ran one after the other, in CPU and in rate; None where there is no
     such pair."""
-    same = [(a, b) for a, b in itertools.pairwise(done) if a["which"] == b["which"]]
-    if not same:
+    if not (same := neighbours(done)):
         return None
     return {
         "rate": summary(b["rate"] / a["rate"] for a, b in same),
         "cpu": summary(b["cpu_ms"]["total"] / a["cpu_ms"]["total"] for a, b in same),
     }
+
+
+def noise(done: list[Block]) -> dict[str, float] | None:
+    """How far two neighbouring blocks of the same side typically differ: the median of |ln ratio|, in rate and in CPU.
+
+    The control's median can be 1 where one half of its ratios is far above and the other far below; this cannot.
+    """
+    if not (same := neighbours(done)):
+        return None
+    return {
+        "rate": round(statistics.median(abs(math.log(b["rate"] / a["rate"])) for a, b in same), 4),
+        "cpu": round(statistics.median(abs(math.log(b["cpu_ms"]["total"] / a["cpu_ms"]["total"])) for a, b in same), 4),
+    }
+
+
+def neighbours(done: list[Block]) -> list[tuple[Block, Block]]:
+    """The pairs of blocks of one side that ran one after the other."""
+    return [(a, b) for a, b in itertools.pairwise(done) if a["which"] == b["which"]]
 
 
 def middle(blocks: list[Block]) -> Block:

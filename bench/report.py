@@ -19,7 +19,7 @@ from bench.targets import TARGETS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("docs/performance.md", "README.md")
-ABLATIONS = Path(__file__).parent / "profiles" / "ablations.json"
+PROFILES = Path(__file__).parent / "profiles"
 COMPONENTS = ("postgres", "redis", "worker", "producer", "total")
 SHORT = (  # what the owner of a shop asks first
     "place_vs_celery",
@@ -56,6 +56,8 @@ def figures_of(row: Row) -> tuple[str, str, str]:
     if row.get("p50_ms") is not None and "ratio" not in row:
         return f"p50 {number(row['p50_ms'])}, p99 {number(row['p99_ms'])} ms at {number(row['rate'])} orders/s", "", ""
     ours = f"{number(row['ours'])} {row['unit']}" if isinstance(row.get("ours"), int | float) else ""
+    if row.get("p99_ms") is not None:
+        ours += f"; p50 {number(row['p50_ms'])}, p99 {number(row['p99_ms'])} ms"
     if "ratio" not in row:
         return ours, "", ""
     if row["id"] == "cpu_vs_celery":
@@ -107,17 +109,52 @@ def runs_table(rows: list[Row]) -> str:
     lines = []
     for row in rows:
         control = "; ".join(f"{name} {spread(each)}" for name, each in (row.get("control") or {}).items())
+        noise = ", ".join(f"{name} {each:.0%}" for name, each in (row.get("noise") or {}).items())
         orders = f"{row['orders']:,}" if row.get("orders") else ""
         pairs = str(row.get("pairs", ""))
-        lines.append([f"`{row['id']}`", pairs, orders, row.get("mix", ""), control, row["at"], row["commit"]])
-    return table(
-        ["row", "pairs", "orders a block", "mix", "control, A ÷ A: median (min to max)", "at", "commit"], lines
-    )
+        lines.append([f"`{row['id']}`", pairs, orders, row.get("mix", ""), control, noise, row["at"], row["commit"]])
+    heads = ["row", "pairs", "orders a block", "mix", "control, A ÷ A: median (min to max)", "noise", "at", "commit"]
+    return table(heads, lines)
+
+
+def kept(profile: str) -> Any:
+    """What a file of `bench/profiles` holds."""
+    return json.loads((PROFILES / f"{profile}.json").read_text())
+
+
+def routines_table(_rows: list[Row]) -> str:
+    """What the routines cost inside PostgreSQL, first and now."""
+    first = {(each["way"], each["orders a call"]): each for each in kept("before")["calls"]}
+    lines = []
+    for now in kept("after")["calls"]:
+        then = first.get((now["way"], now["orders a call"]))
+        figures = [f"{each['cpu_ms']:.3f}" if each else "" for each in (then, now)]
+        figures += [number(each["wal_bytes"]) if each else "" for each in (then, now)]
+        figures += [number(now["rows"]), f"{now['hot']:.1%}"]
+        lines.append([f"`{now['way']}`, {now['orders a call']} a call", *figures])
+    heads = ["routine", "ms of CPU an order, first", "now", "bytes of WAL an order, first", "now", "rows", "HOT"]
+    return table(heads, lines)
+
+
+def door_table(_rows: list[Row]) -> str:
+    """What a worker, a publisher and Redis spend an order on, in microseconds."""
+    found = kept("door")
+    lines = []
+    for role in ("worker", "publisher"):
+        for at, part in enumerate(found[role]["packages"]):
+            first = f"{role}: {found[role]['cpu_us']:.0f} µs" if at == 0 else ""
+            lines.append([first, part["of"], f"{part['us']:.0f}", f"{part['share']:.0%}"])
+    spent = sum(each["us"] for each in found["redis"])
+    for at, command in enumerate(each for each in found["redis"] if each["us"] >= 0.01 * spent):
+        first = f"Redis: {spent:.0f} µs in commands" if at == 0 else ""
+        named = f"`{command['of'].upper()}`, {command['calls']:.2f} an order"
+        lines.append([first, named, number(command["us"]), f"{command['us'] / spent:.0%}"])
+    return table(["process", "code that runs", "µs an order", "share"], lines)
 
 
 def ablations_table(_rows: list[Row]) -> str:
     """One lever, one row."""
-    levers: list[dict[str, Any]] = json.loads(ABLATIONS.read_text()) if ABLATIONS.exists() else []
+    levers: list[dict[str, Any]] = kept("ablations")
     lines = []
     for each in levers:
         figures = [f"{each[name]:g}" for name in ("before", "after")]
@@ -165,6 +202,8 @@ PARTS: dict[str, Callable[[list[Row]], str]] = {
     "components": components_table,
     "runs": runs_table,
     "ablations": ablations_table,
+    "routines": routines_table,
+    "door": door_table,
     "short": short_table,
     "machine": machine_lines,
 }

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bench.harness import paired
+from bench.profile_door import read_stacks
 from bench.report import DOCUMENTS, ROOT, SHORT, filled, short_table
 from bench.results import FILE, Results
 from bench.targets import TARGETS
@@ -31,6 +32,27 @@ def test_a_row_whose_control_is_off_by_more_than_15_percent_is_void_and_meets_no
 
     assert row["void"] is True
     assert TARGETS["place_vs_celery"].met(row) is None
+
+
+def test_noise_shows_how_far_neighbours_lie_apart_either_way() -> None:
+    at = [("A", 100), ("B", 10), ("B", 20), ("A", 200), ("A", 100), ("B", 10)]
+    row = paired([block(*each, 1) for each in at])
+
+    assert row["control"]["rate"] == {"median": 1.25, "min": 0.5, "max": 2.0}
+    assert row["noise"] == {"rate": 0.6931, "cpu": 0.0}
+
+
+def test_samples_count_for_the_package_whose_code_runs() -> None:
+    site = "/x/.venv/lib/python3.11/site-packages"
+    raw = f"""run (/x/workers/drain.py:1);wait ({site}/psycopg/connection.py:4) 5
+run (/x/workers/drain.py:1);call (/x/tasks/orders.py) 3
+run (/x/workers/drain.py:1);encode (/usr/lib/python3.11/json/encoder.py:9) 2
+"""
+
+    packages, functions = read_stacks(raw)
+
+    assert packages == {"psycopg": 5, "Ordermill": 3, "Python's encoder": 2}
+    assert functions["psycopg: wait"] == 5
 
 
 def test_one_pair_has_no_control() -> None:
