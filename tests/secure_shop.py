@@ -13,12 +13,12 @@ from urllib.parse import urlencode
 import pytest
 import redis
 
+from tests.servers import or_skipped
 from tests.tls import HOST, Certificates, Terminator, only_tls
 from tests.workers_fixtures import Mill, clean_environment, ready
 from workers.database import connect
 from workers.embedded import EmbeddedPostgres
 from workers.embedded_valkey import EmbeddedValkey, free_port
-from workers.home_folder import ServiceError
 from workers.migrate import migrate
 from workers.queue_names import GENERAL_QUEUES
 
@@ -87,11 +87,9 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
         pytest.skip("openssl is not installed")
     folder = tmp_path_factory.mktemp("secure")
     postgres, valkey = EmbeddedPostgres(folder / "postgres", fast=True), EmbeddedValkey(folder / "valkey")
-    try:
+    with or_skipped():
         postgres.start()
         valkey.start()
-    except ServiceError as error:
-        pytest.skip(str(error))
     certificates = Certificates(folder)
     terminator = Terminator(certificates, valkey.port)
     terminator.start()

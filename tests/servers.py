@@ -8,16 +8,19 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from sqlalchemy import make_url
 
 from workers.database import connect
+from workers.embedded import EmbeddedPostgres, EmbeddedValkey
+from workers.home_folder import ServiceError
 from workers.migrate import migrate
 
 KINDS = ("auto", "containers", "wheels")
@@ -41,6 +44,27 @@ class Running:
 
     def url_of(self, database: str) -> str:
         return make_url(self.admin_url).set(database=database).render_as_string(hide_password=False)
+
+
+@contextmanager
+def or_skipped() -> Iterator[None]:
+    """Skips the test where this machine cannot run the servers of the wheels."""
+    try:
+        yield
+    except ServiceError as error:
+        pytest.skip(str(error))
+
+
+@contextmanager
+def stoppable(server: EmbeddedPostgres | EmbeddedValkey) -> Iterator[None]:
+    """A server of one test's own, which it may stop, for the length of a `with` block."""
+    with or_skipped():
+        server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+        server.erase()
 
 
 def docker_answers() -> bool:
@@ -91,8 +115,6 @@ def _home(stack: ExitStack) -> Path:
 
 
 def _postgres_wheel(stack: ExitStack) -> str:
-    from workers.embedded import EmbeddedPostgres
-
     server = EmbeddedPostgres(_home(stack), fast=True)
     stack.callback(server.erase)
     stack.callback(server.stop)
@@ -101,8 +123,6 @@ def _postgres_wheel(stack: ExitStack) -> str:
 
 
 def _redis_wheel(stack: ExitStack) -> str:
-    from workers.embedded import EmbeddedValkey
-
     server = EmbeddedValkey(_home(stack))
     stack.callback(server.erase)
     stack.callback(server.stop)

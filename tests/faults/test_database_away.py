@@ -8,6 +8,7 @@ import psycopg
 import pytest
 import redis
 
+from tests.servers import stoppable
 from tests.shop import Shop, order
 from tests.workers_fixtures import Mill, watched
 from workers import queues
@@ -15,7 +16,6 @@ from workers.child import Child, wait_until
 from workers.database import connect
 from workers.drain import LOCK_CLASS
 from workers.embedded import EmbeddedPostgres
-from workers.home_folder import ServiceError
 from workers.migrate import migrate
 
 POOLS_TAKEN = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s
@@ -87,13 +87,8 @@ def test_a_drain_that_an_outage_ends_has_a_successor_also_without_beat(fresh_mil
 def postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     """A server of this test's own, which it may stop."""
     server = EmbeddedPostgres(tmp_path / "postgres home")
-    try:
-        server.start()
-    except ServiceError as error:
-        pytest.skip(str(error))
-    yield server
-    server.stop()
-    server.erase()
+    with stoppable(server):
+        yield server
 
 
 @pytest.fixture

@@ -7,25 +7,19 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.servers import Running, drop_database
+from tests.servers import Running, drop_database, stoppable
 from tests.shop import order
 from tests.workers_fixtures import Mill, own_database, watched
 from workers.child import wait_until
 from workers.embedded import EmbeddedValkey
-from workers.home_folder import ServiceError
 
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
     """A server of this test's own, which it may stop."""
     server = EmbeddedValkey(tmp_path / "valkey home")
-    try:
-        server.start()
-    except ServiceError as error:
-        pytest.skip(str(error))
-    yield server
-    server.stop()
-    server.erase()
+    with stoppable(server):
+        yield server
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ import pytest
 
 from tests.hooks import LOCAL, Receiver, add, receiver, waiting
 from tests.noted import happen
-from tests.servers import Running, drop_database
+from tests.servers import Running, drop_database, or_skipped
 from tests.shop import order
 from tests.workers_fixtures import Mill, kill, own_database
 from workers.child import wait_until
 from workers.database import connect
 from workers.embedded import EmbeddedValkey
-from workers.home_folder import ServiceError
 from workers.webhooks import LOCK
 
 STREAMS = 5
@@ -131,10 +130,8 @@ def test_where_a_deliverer_stands_still_another_goes_on_and_the_first_changes_no
 def test_deliveries_go_on_when_redis_comes_back(there: Receiver, tmp_path: Path, servers: Running) -> None:
     """Without Redis no task starts; what happens meanwhile waits in PostgreSQL."""
     valkey = EmbeddedValkey(tmp_path / "valkey home")
-    try:
+    with or_skipped():
         valkey.start()
-    except ServiceError as error:
-        pytest.skip(str(error))
     name, database_url = own_database(servers)
     (tmp_path / "mill").mkdir()
     broker = f"{valkey.url.removesuffix('/0')}/1"

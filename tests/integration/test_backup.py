@@ -13,13 +13,13 @@ import pytest
 from psycopg.sql import SQL, Literal
 
 from tests.documents import commands, document, fences, section
+from tests.servers import or_skipped
 from tests.shop import Shop, order
 from tests.workers_fixtures import Mill, clean_environment
 from workers.child import wait_until
 from workers.database import connect
 from workers.embedded import EmbeddedPostgres
 from workers.embedded_postgres import _environment, _shared_memory
-from workers.home_folder import ServiceError
 from workers.migrate import migrate
 from workers.unprivileged import SHARED, server_account
 
@@ -102,10 +102,8 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    try:
+    with or_skipped():
         made = Host(tmp_path)
-    except ServiceError as error:
-        pytest.skip(str(error))
     yield made
     made.stop()
 

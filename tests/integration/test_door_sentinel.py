@@ -8,12 +8,11 @@ import redis
 from celery import Celery
 
 from tests.door import at_rest
-from tests.servers import Running, drop_database
+from tests.servers import Running, drop_database, or_skipped
 from tests.shop import order
 from tests.workers_fixtures import Mill, end, kill, own_database, watched
 from workers.child import Child, wait_until
 from workers.embedded_valkey import free_port, valkey_binary
-from workers.home_folder import ServiceError
 from workers.status import collect
 
 MASTER = "orders-master"
@@ -110,10 +109,8 @@ class Sentinels:
 def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
     (tmp_path / "sentinels").mkdir()
     made = Sentinels(tmp_path / "sentinels")
-    try:
+    with or_skipped():
         valkey_binary()
-    except ServiceError as error:
-        pytest.skip(str(error))
     try:
         made.start()
         yield made
