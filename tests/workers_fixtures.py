@@ -283,6 +283,8 @@ def fresh_mill(
     servers: Running, redis_numbers: tuple[str, str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Mill]:
     """A mill of this test's own; not beside `mill` in one module, which has the same Redis."""
+    beside = [item for item in request.session.items if item.path == request.path]
+    assert not any("module_mill" in getattr(item, "fixturenames", ()) for item in beside), "see above"
     with mill_over(servers, redis_numbers, tmp_path) as made:
         yield from watched(made, request)
 

@@ -14,7 +14,7 @@ from tests.noted import happen
 from tests.servers import Running, drop_database, or_skipped
 from tests.shop import order
 from tests.workers_fixtures import Mill, kill, own_database
-from workers.child import wait_until
+from workers.child import Child, wait_until
 from workers.database import connect
 from workers.embedded import EmbeddedValkey
 from workers.webhooks import LOCK
@@ -33,7 +33,7 @@ def there() -> Iterator[Receiver]:
 def telling(mill: Mill, there: Receiver) -> Iterator[Mill]:
     """The module's mill with two processes, which dispatch and deliver, and an endpoint of this test's own."""
     mill.env |= {"ORDERMILL_WEBHOOKS_ALLOW": LOCAL, "ORDERMILL_WEBHOOKS_SECONDS": "1"}
-    if not any(child.alive() for child in mill.children):
+    if not deliverers(mill):
         mill.general_worker("-c", "2")
     begin(mill)
     add(mill.shop, "a", there.url, timeout_ms=500)
@@ -41,6 +41,11 @@ def telling(mill: Mill, there: Receiver) -> Iterator[Mill]:
     if there.gate:
         there.gate.set()
     mill.shop.value("SELECT api.remove_webhook('a')")
+
+
+def deliverers(mill: Mill) -> list[Child]:
+    """The living workers, the newest last; beat may be beside them."""
+    return [child for child in mill.children if child.alive() and child.name.startswith("general")]
 
 
 def begin(mill: Mill) -> None:
@@ -69,7 +74,7 @@ def holders(mill: Mill) -> int:
 def test_orders_are_told_over_many_turns_with_nobody_but_the_tasks_themselves(
     telling: Mill, there: Receiver, sku: str
 ) -> None:
-    log = telling.children[-1].log
+    log = deliverers(telling)[-1].log
     turns = log.read_text().count("Task webhooks.deliver")
     for told in (5, 10):
         telling.shop.place(*(order(None, (sku, 1)) for _ in range(5)))
@@ -89,7 +94,7 @@ def test_what_a_killed_deliverer_had_in_hand_is_told_by_the_next(telling: Mill, 
     there.gate = threading.Event()
     tell(telling, 20)
     assert wait_until(lambda: len(there.got) > 0, 30, 0.01)
-    kill(telling.children[-1])
+    kill(deliverers(telling)[-1])
     telling.broker.flushdb()  # its successor is lost with it
     there.gate.set()
     telling.db.execute(SPARED)
@@ -108,7 +113,7 @@ def test_where_a_deliverer_stands_still_another_goes_on_and_the_first_changes_no
     there.gate = threading.Event()
     tell(telling, 20)
     assert wait_until(lambda: len(there.got) > 0 and holders(telling) > 0, 30, 0.01)
-    standing = telling.children[-1]
+    standing = deliverers(telling)[-1]
     assert standing.process is not None
     os.killpg(standing.process.pid, signal.SIGSTOP)
     try:

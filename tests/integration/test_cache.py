@@ -362,8 +362,10 @@ def test_what_redis_evicts_is_read_again_even_its_generation(cache: Cache, stock
     client.config_set("maxmemory-policy", "allkeys-lru")
     client.config_set("maxmemory", client.info("memory")["used_memory"] + 100_000)
     try:
-        for batch in range(20):
+        for batch in range(200):
             assert read(cache, "availability", *(f"no-{batch}-{n}" for n in range(100))) == [None] * 100
+            if cache.stats()["evicted"]:  # how soon depends on what Redis had freed before
+                break
         assert cache.stats()["evicted"] > 0
         assert available(cache) == [10, 2]
         client.delete(GENERATION)

@@ -1,37 +1,13 @@
 """Workers start as anyone expects, and each kind takes from Redis in its own way."""
 
-import threading
 import time
 from typing import Any
 
 from celery import Celery
 
 from tests.shop import order
-from tests.workers_fixtures import Mill, end
+from tests.workers_fixtures import Mill
 from workers.child import wait_until
-
-
-def test_the_plain_command_starts_an_orders_worker(fresh_mill: Mill) -> None:
-    fresh_mill.shop.stock("A", "E1", 1)
-    worker = fresh_mill.start("plain", "worker", "-Q", "orders")
-
-    outcome = fresh_mill.call("orders.place", order(None, ("A", 1)))
-
-    assert outcome["status"] == "placed"
-    assert end(worker) == 0
-
-
-def test_the_plain_command_starts_a_worker_of_every_queue(fresh_mill: Mill) -> None:
-    fresh_mill.shop.stock("A", "E1", 3)
-    fresh_mill.start("plain", "worker", "--concurrency=1")
-
-    fresh_mill.send("orders.sweep", queue="maintenance")
-    adjusted = fresh_mill.call(
-        "inventory.adjust", {"sku": "A", "location": "E1", "quantity": 1, "reason": "r"}, queue="inventory"
-    )
-    placed = [fresh_mill.call("orders.place", order(None, ("A", 1)), queue=queue) for queue in ("orders", None)]
-
-    assert [outcome["status"] for outcome in (adjusted, *placed)] == ["done", "placed", "placed"]
 
 
 def settings_of(client: Celery, node: str) -> dict[str, Any]:
@@ -80,17 +56,6 @@ def test_another_workers_long_task_is_not_run_twice(at_work: Mill, sku: str) -> 
         assert at_work.broker.hlen("unacked") == 1
     assert result.get(timeout=30)["status"] == "done"
     assert at_work.shop.level(sku, "E1") == {"available": 11}
-
-
-def test_a_warm_stop_of_an_idle_worker_is_quick_and_clean(fresh_mill: Mill) -> None:
-    worker = fresh_mill.orders_worker()
-    late = threading.Timer(30, worker.ask)
-    late.start()
-
-    assert end(worker) == 0
-
-    late.cancel()
-    assert not fresh_mill.broker.keys("*unacked*")
 
 
 def node_of(log: str) -> str:

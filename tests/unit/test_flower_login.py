@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from workers.embedded_valkey import free_port
 from workers.errors import SetupError
 from workers.flower import prepare_flower
 from workers.settings import Settings
@@ -23,7 +24,8 @@ def _flower(monkeypatch: pytest.MonkeyPatch) -> None:
 def login(monkeypatch: pytest.MonkeyPatch, settings: Settings | None = None, **env: str) -> str | None:
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    prepare_flower(settings or Settings(flower_user="ada", flower_password="secret"))
+    settings = settings or Settings(flower_user="ada", flower_password="secret")
+    prepare_flower(settings.model_copy(update={"flower_port": free_port()}))
     return os.environ.get("FLOWER_BASIC_AUTH")
 
 

@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 import psycopg
+import stamina
 
 from tests.faults.storm.buyers import Buyers
 from tests.faults.storm.fault import Stop, fault
@@ -150,7 +151,9 @@ def poison(rig: Rig, chance: Random, stop: Stop) -> int:
             keys = [body["key"] for body in (*bad, deadly)]
             found |= with_others(rig, buyers, keys)
     finally:
-        rig.mill.shop.db.execute("DROP FUNCTION IF EXISTS shop.poison() CASCADE")
+        for attempt in stamina.retry_context(on=psycopg.errors.DeadlockDetected):
+            with attempt:  # it locks its tables one after the other, while orders are placed
+                rig.mill.shop.db.execute("DROP FUNCTION IF EXISTS shop.poison() CASCADE")
     return len(found)
 
 
