@@ -89,7 +89,8 @@ def test_a_blank_login_of_its_own_is_no_open_door(at_work: Mill) -> None:
 
 
 def test_a_password_that_it_would_split_is_refused_in_one_line(at_work: Mill) -> None:
-    child = at_work.start("flower", "flower", ORDERMILL_FLOWER_PASSWORD="a,b")
+    port = str(free_port())
+    child = at_work.start("flower", "flower", ORDERMILL_FLOWER_PASSWORD="a,b", ORDERMILL_FLOWER_PORT=port)
 
     assert wait_until(lambda: not child.alive(), 60)
     assert child.process is not None
