@@ -5,6 +5,7 @@ SHELL := /bin/sh
 
 PYTHON ?= python3
 ORDERS ?=
+ANEW ?=
 ROWS ?=
 QUICK ?=
 ROUNDS ?=
@@ -30,7 +31,7 @@ help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
 demo: $(INSTALLED) ## Run real orders through it, verify and show the result (ORDERS=2000 for fewer)
-	@$(BIN)/ordermill demo $(if $(ORDERS),--orders $(ORDERS))
+	@$(BIN)/ordermill demo $(if $(ORDERS),--orders $(ORDERS)) $(if $(ANEW),--anew)
 
 up: $(INSTALLED) ## Keep servers, workers, beat and Flower running until Ctrl-C
 	@$(BIN)/ordermill up

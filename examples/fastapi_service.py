@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import psycopg
 from fastapi import FastAPI, Header, Response
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 WAIT = 10.0  # seconds; longer only where the workers are down or far behind
 STATUS = {"accepted": 202, "placed": 201, "rejected": 409, "refused": 503, "dead": 500}
@@ -46,6 +46,7 @@ app = FastAPI(title="A shop's checkout", lifespan=connected)
 class Line(BaseModel):
     """So many units of a sku."""
 
+    model_config = ConfigDict(extra="forbid")  # what would not be heeded is refused
     sku: str
     quantity: int = Field(gt=0)
 
@@ -53,6 +54,7 @@ class Line(BaseModel):
 class Checkout(BaseModel):
     """What a customer buys."""
 
+    model_config = ConfigDict(extra="forbid")
     customer: str
     lines: list[Line] = Field(min_length=1)
 

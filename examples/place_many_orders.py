@@ -12,6 +12,8 @@ from collections import Counter
 from celery import Celery
 from celery.exceptions import TimeoutError
 
+if missing := [name for name in ("CELERY_BROKER_URL", "REDIS_URL") if name not in os.environ]:
+    sys.exit(f"set {' and '.join(missing)} to what `make up` prints")
 shop = Celery("my-shop", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ["REDIS_URL"])
 
 

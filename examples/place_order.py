@@ -10,7 +10,10 @@ import uuid
 
 from celery import Celery
 from celery.exceptions import TimeoutError
+from kombu.exceptions import OperationalError
 
+if missing := [name for name in ("CELERY_BROKER_URL", "REDIS_URL") if name not in os.environ]:
+    sys.exit(f"set {' and '.join(missing)} to what `make up` prints")
 shop = Celery("my-shop", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ["REDIS_URL"])
 
 order = {
@@ -20,10 +23,12 @@ order = {
     "pool": "SAMPLE",
     "lines": [{"sku": "TEA-100", "quantity": 2}],
 }
-result = shop.send_task("orders.place", args=[order], queue="orders")
 try:
+    result = shop.send_task("orders.place", args=[order], queue="orders")
     outcome = result.get(timeout=30)
 except TimeoutError:
     result.forget()
     sys.exit(f"no outcome yet; send it again under {order['key']}")
+except (OperationalError, RuntimeError) as error:  # Redis is away: the order may have been sent, or not
+    sys.exit(f"no outcome yet; send it again under {order['key']}: {error}")
 print(json.dumps(outcome, indent=2))  # "status": "placed" with its order_id, or "rejected" with a code

@@ -5,11 +5,14 @@ Needs `psycopg` and a login that is a member of ordermill_app. The order is for 
 
 import json
 import os
+import sys
 import time
 import uuid
 
 import psycopg
 
+if missing := [name for name in ("DATABASE_URL",) if name not in os.environ]:
+    sys.exit(f"set {' and '.join(missing)} to what `make up` prints")
 key = f"cart-{uuid.uuid4()}"
 order = {
     "version": 1,

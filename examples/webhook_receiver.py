@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TOLERANCE = 300  # seconds that the clocks may differ; older messages may have been recorded and sent again by others
 LARGEST = 1_000_000
+if len(sys.argv) != 3 or "WEBHOOK_SECRETS" not in os.environ:
+    sys.exit("usage: WEBHOOK_SECRETS=whsec_... python webhook_receiver.py PORT DATABASE.sqlite")
 SECRETS = [base64.b64decode(secret.removeprefix("whsec_")) for secret in os.environ["WEBHOOK_SECRETS"].split()]
 DATABASE = sys.argv[2]
 

@@ -1,5 +1,6 @@
 """The `ordermill` command. It reads options, calls one thing and shows what came of it; errors are one line."""
 
+import contextlib
 import importlib.metadata
 import json
 import logging
@@ -30,6 +31,7 @@ from workers.cli_webhooks import webhooks
 from workers.driver_words import in_one_line
 from workers.errors import OrdermillError
 from workers.home_folder import located_settings
+from workers.kept_orders import marked
 from workers.processes import Stack
 from workers.settings import get_settings, unusable
 
@@ -69,11 +71,13 @@ def _options(
 @app.command()
 def demo(
     orders: Annotated[int, typer.Option(min=1, help="How many real baskets to submit.")] = 20_000,
+    *,
+    anew: Annotated[bool, typer.Option("--anew", help="Forget what was ordered under `up`.")] = False,
 ) -> None:
-    """Load a shop, submit real baskets through both doors, verify, and show what came of it."""
+    """Load a shop in place of the last, submit real baskets through both doors, verify, and show what came of it."""
     from workers.demo.run import run_demo  # noqa: PLC0415  # DuckDB and the baskets, which only the demo needs
 
-    raise typer.Exit(run_demo(orders=orders))
+    raise typer.Exit(run_demo(orders=orders, anew=anew))
 
 
 @app.command()
@@ -82,11 +86,15 @@ def up() -> None:
     from workers.sample import example_order  # noqa: PLC0415
 
     try:
-        with Stack(get_settings(), report=lambda line: console.print(f"[dim]{line}[/]", highlight=False)) as stack:
-            _show_addresses(stack, example_order(stack.database_url))
-            while True:
-                stack.keep()
-                time.sleep(1)
+        settings = get_settings()
+        with Stack(settings, report=lambda line: console.print(f"[dim]{line}[/]", highlight=False)) as stack:
+            order = example_order(stack.database_url)
+            own = "database_url" not in settings.model_fields_set
+            with marked(stack.home, stack.database_url) if own else contextlib.nullcontext():
+                _show_addresses(stack, order)
+                while True:
+                    stack.keep()
+                    time.sleep(1)
     except KeyboardInterrupt:
         console.print("stopped")
 

@@ -148,7 +148,12 @@ def mails(
         "address": "address",
         "error": "last_error",
     }
-    _print(as_json, columns | ({"sent": "sent_at"} if everything else {}), rows, "no mail waits")
+    _print(
+        as_json,
+        columns | ({"sent": "sent_at"} if everything else {}),
+        rows,
+        "no mail" if everything else "no mail waits",
+    )
 
 
 def _each(numbers: list[int], query: str, *arguments: object) -> None:

@@ -3,11 +3,12 @@
 import json
 from typing import Annotated, Any
 
+import psycopg
 import typer
 from psycopg.rows import dict_row
 from rich.console import Console
 
-from workers.database import connect
+from workers.database import connect, translate
 from workers.home_folder import located_settings
 from workers.status import ORDER_QUEUE
 from workers.status_shown import show_pools
@@ -48,4 +49,7 @@ def _number(text: str) -> float:
 def _rows(query: str, *arguments: object) -> list[dict[str, Any]]:
     url = located_settings("database_url").database_url
     with connect(url, row_factory=dict_row, application_name="ordermill pools") as connection:
-        return connection.execute(query.encode(), arguments).fetchall()
+        try:
+            return connection.execute(query.encode(), arguments).fetchall()
+        except psycopg.Error as error:
+            raise translate(error) from error

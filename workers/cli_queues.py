@@ -37,10 +37,13 @@ def list_queues(as_json: Annotated[bool, typer.Option("--json", help="As one JSO
 
     with _broker() as client:
         found = store.look(client, ALL_QUEUES, store.workers(client))
+        strays = store.strays(client, ALL_QUEUES)
     if as_json:
         print(json.dumps(found, indent=2))
     else:
         Console().print(queue_table(found))
+    for name, waiting in strays.items():
+        print(f"{name} is no queue of Ordermill, and {_counted(waiting)} in it: sent by mistake?", file=sys.stderr)
 
 
 @queues.command()

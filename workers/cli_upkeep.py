@@ -154,13 +154,14 @@ def restore_archive(
     """Bring an archive back as table restored.<table>_<month>, or with --attach as a partition."""
     from workers.retiring import archive_folder, owner_session, restore, restore_all
 
+    wanted = _month(month)
     settings = located_settings("database_url")
     folder = archive_folder(settings)
     with owner_session(settings) as session:
         if table == "all":
-            restored = restore_all(session, folder, _month(month), attach=attach)
+            restored = restore_all(session, folder, wanted, attach=attach)
         else:
-            restored = iter([restore(session, folder, table, _month(month), attach=attach)])
+            restored = iter([restore(session, folder, table, wanted, attach=attach)])
         for name, rows in restored:
             _say(f"{name} is attached already" if rows is None else f"{name}: {rows:,} rows, as they were archived")
 

@@ -8,9 +8,12 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import redis
+
 from workers.undecodable import UnreadableError, read, record, undecodable_key
 
 STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # kombu keeps a list for each of its four priority steps
+BINDING = "_kombu.binding."  # before a queue's name: what whoever sends or consumes leaves
 WORKERS, PAUSED, MARKS = "ordermill.workers", "ordermill.paused", "ordermill.marks"
 REPORT_SECONDS = 2.0
 # A solo worker says nothing while it is in a batch, which lasts as long as its retries: some 13 s.
@@ -165,6 +168,20 @@ def look(client: Any, names: tuple[str, ...], living: list[dict[str, Any]]) -> d
             "paused": name in stopped,
         }
     return queues
+
+
+def strays(client: Any, names: tuple[str, ...]) -> dict[str, int]:
+    """Queues that messages wait in though Ordermill has none of these names: how many in each. Reads all keys."""
+    bound = client.scan_iter(match=f"{BINDING}*", count=10_000, _type="set")
+    others = {_text(key).removeprefix(BINDING) for key in bound} - set(names)
+    return {name: waiting for name in sorted(others) if (waiting := _waiting(client, name))}
+
+
+def _waiting(client: Any, queue: str) -> int:
+    try:
+        return depth(client, queue)
+    except redis.ResponseError:  # the name of something else, which is no list
+        return 0
 
 
 def depth(client: Any, queue: str) -> int:

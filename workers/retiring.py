@@ -59,7 +59,9 @@ def _translated() -> Iterator[None]:
 def archive_folder(settings: Settings) -> Path:
     """Where archives are; raises SetupError when nobody said, nothing can be written there, or DuckDB is missing."""
     if settings.archive_dir is None:
-        raise SetupError("nothing is dropped without an archive: set ORDERMILL_ARCHIVE_DIR to a folder that is kept")
+        raise SetupError(
+            "there is no archive, and without one nothing is dropped: set ORDERMILL_ARCHIVE_DIR to a folder to keep"
+        )
     try:
         settings.archive_dir.mkdir(parents=True, exist_ok=True)
         trial = settings.archive_dir / ".writable"

@@ -75,7 +75,10 @@ def check(url: str, allowed: Sequence[Network], lookup: Resolve = resolve) -> Ta
         address = real(ip_address(text))
         inside = any(address in network for network in allowed if network.version == address.version)
         if not inside and not is_public(address):
-            raise RefusedError(f"{host} is {text}, which is not on the public internet: ORDERMILL_WEBHOOKS_ALLOW")
+            raise RefusedError(
+                f"{host} is {text}, which is not on the public internet: where that is meant, set"
+                f" ORDERMILL_WEBHOOKS_ALLOW={address}/{address.max_prefixlen} here and for the workers"
+            )
         if scheme == "http" and not inside:
             raise RefusedError(f"{host} is asked without TLS: give an https:// address")
     return Target(scheme, host, port, path, found)

@@ -10,10 +10,13 @@ const order = {
   lines: [{ sku: "TEA-100", quantity: 2 }],
 };
 
+for (const name of ["CELERY_BROKER_URL", "REDIS_URL"]) {
+  if (process.env[name]) continue;
+  console.error(`set ${name} to what make up prints`); // celery-node would look for RabbitMQ on this machine
+  process.exit(1);
+}
+
 async function main() {
-  for (const name of ["CELERY_BROKER_URL", "REDIS_URL"]) {
-    if (!process.env[name]) throw new Error(`set ${name}`); // celery-node would look for RabbitMQ on this machine
-  }
   const shop = celery.createClient(process.env.CELERY_BROKER_URL, process.env.REDIS_URL, "orders");
   try {
     // The {} must be there: celery-node sends null for keyword arguments that are left out, which Celery refuses.

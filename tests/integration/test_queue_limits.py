@@ -182,7 +182,7 @@ def test_a_limit_is_set_seen_and_taken_away(limited: Shop) -> None:
     [
         ("NORTH", "1 s", "OM004", "pool: there is no pool NORTH"),
         (None, "1 s", "OM004", "pool: there is no pool without a code"),
-        ("EAST", "0.09 s", "OM011", "max_wait: give from 100 milliseconds to 1 day"),
+        ("EAST", "0.09 s", "OM011", "max_wait: give from 0.1 to 86400 seconds, not 0.09"),
         ("EAST", "-1 s", "OM011", "max_wait"),
         ("EAST", "25 hours", "OM011", "max_wait"),
     ],
@@ -330,7 +330,7 @@ def test_an_operator_sets_sees_and_takes_away_a_limit(shop: Shop, database_url: 
     ("words", "says"),
     [
         (("NORTH", "1"), "pool: there is no pool NORTH"),
-        (("EAST", "0"), "max_wait: give from 100 milliseconds to 1 day, not 00:00:00"),
+        (("EAST", "0"), "max_wait: give from 0.1 to 86400 seconds, not 0"),
         (("EAST", "soon"), "soon is no number of seconds"),
     ],
 )

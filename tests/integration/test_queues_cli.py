@@ -215,3 +215,12 @@ def test_a_message_that_a_worker_takes_meanwhile_is_not_set_aside_too(stopped: M
     left = stopped.broker.llen("views")
     assert (moved + left + 3, dropped) == (250, 0)
     assert stopped.broker.llen(undecodable_key("views")) == moved
+
+
+def test_a_message_to_a_misspelt_queue_is_seen(stopped: Mill) -> None:
+    stopped.send("orders.place", order(None, ("A", 1)), queue="ordrs")
+
+    done = command(stopped, "list")
+
+    assert done.returncode == 0
+    assert done.stderr == "ordrs is no queue of Ordermill, and 1 message in it: sent by mistake?\n"

@@ -19,6 +19,7 @@ import pytest
 
 from workers.child import wait_until
 from workers.embedded import EmbeddedPostgres, erase
+from workers.kept_orders import MARK
 
 ORDERMILL = [sys.executable, "-m", "workers.cli"]
 RUNNING = "running; Ctrl-C stops"
@@ -236,3 +237,35 @@ def still_ours(pid: int, home: Path) -> bool:
     with contextlib.suppress(OSError):
         return str(home).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
+
+
+def test_what_was_ordered_is_not_forgotten_by_a_demo_unasked(up: Up, home: Path) -> None:
+    said = up.wait_for(RUNNING)
+    line = next(line for line in said.splitlines() if " call orders.place " in line)
+    key = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    assert wait_until(lambda: outcome(up, key) == "placed", 20)
+    assert up.end(signal.SIGINT) == 0
+
+    refused = ordermill(home, "demo", "--orders", "20")
+
+    assert refused.returncode == 1
+    assert "Somebody ordered in this shop under `make up`" in refused.stdout
+    assert "make demo ANEW=1" in refused.stdout
+    again = Up(home)
+    try:
+        again.wait_for(RUNNING)
+        assert outcome(again, key) == "placed"
+    finally:
+        assert again.end(signal.SIGINT) == 0
+    assert ordermill(home, "demo", "--orders", "20", "--anew").returncode == 0
+    assert not (home / MARK).exists()
+
+
+def test_who_only_looked_is_not_asked(home: Path) -> None:
+    looked = Up(home)
+    looked.wait_for(RUNNING)
+    assert (home / MARK).exists()  # as long as it runs, and after a kill
+
+    assert looked.end(signal.SIGINT) == 0
+
+    assert not (home / MARK).exists()

@@ -31,6 +31,7 @@ from workers.demo.summary import print_summary
 from workers.demo.tally import Tally
 from workers.errors import SetupError
 from workers.home_folder import ServiceError, prepare
+from workers.kept_orders import forget
 from workers.processes import Stack
 from workers.settings import Settings, get_settings
 
@@ -65,8 +66,11 @@ class Result:
     followed: Followed | None = None
 
 
-def run_demo(orders: int = 20_000, home: Path | None = None) -> int:
-    """Run the demo; gives 0 when every key has an outcome and `verify` is clean, 130 after Ctrl-C, else 1."""
+def run_demo(orders: int = 20_000, home: Path | None = None, *, anew: bool = False) -> int:
+    """Run the demo, `anew` also where somebody ordered under `up`.
+
+    Gives 0 when every key has an outcome and `verify` is clean, 130 after Ctrl-C, else 1.
+    """
     console = Console(highlight=False)
     if orders < 1:
         console.print("The number of orders must be 1 or more, as in: make demo ORDERS=2000")
@@ -78,6 +82,8 @@ def run_demo(orders: int = 20_000, home: Path | None = None) -> int:
     start = time.monotonic()
     try:
         prepare(settings.home)
+        if "database_url" not in settings.model_fields_set:
+            forget(settings.home, meant=anew)
         _demo(console, settings, result)
     except KeyboardInterrupt:
         return _ended(console, settings, result, "Interrupted: all that was started is stopped.", INTERRUPTED)

@@ -4,7 +4,8 @@ SET search_path = shop, pg_temp
 AS $$
 BEGIN
     IF p_max_wait NOT BETWEEN interval '100 milliseconds' AND interval '1 day' THEN
-        RAISE EXCEPTION 'max_wait: give from 100 milliseconds to 1 day, not %', p_max_wait USING ERRCODE = 'OM011';
+        RAISE EXCEPTION 'max_wait: give from 0.1 to 86400 seconds, not %', extract(epoch FROM p_max_wait)::float8
+            USING ERRCODE = 'OM011';
     ELSIF NOT EXISTS (SELECT FROM pools WHERE code = p_pool) THEN
         RAISE EXCEPTION 'pool: there is no pool %; api.pools has them all', coalesce(p_pool, 'without a code')
             USING ERRCODE = 'OM004';
