@@ -80,7 +80,8 @@ def report(
         return
     for finding in found:
         print(f"{finding['severity']:8} {finding['object']}")
-        _wrapped(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in finding["detail"].items()))
+        known = {name: value for name, value in finding["detail"].items() if value is not None}
+        _wrapped(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in known.items()))
     if not found:
         print("nothing found")
 

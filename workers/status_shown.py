@@ -1,10 +1,13 @@
 """How `ordermill status` shows the state: tables that fit 80 columns, problems last, where they are seen."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from workers.timetable import span
 
 
 def show(state: dict[str, Any], console: Console) -> None:
@@ -83,11 +86,12 @@ def _show_queues(state: dict[str, Any], console: Console) -> None:
 
 def _show_jobs(jobs: list[dict[str, Any]], console: Console) -> None:
     table = _table("Jobs", "job", "each", "last run", "state", "slots")
-    table.columns[2].no_wrap = True
+    now = datetime.now(UTC)
     for job in jobs:
         due = "[red]overdue[/]" if job["overdue"] else "-" if job["state"] is None else "in time"
         name, state = job["job"], job["state"] or "never"
-        table.add_row(name, f"{job['cadence_seconds']:.0f} s", _cell(job["started_at"]), state, due)
+        last = f"{span((now - job['started_at']).total_seconds())} ago" if job["started_at"] else "-"
+        table.add_row(name, span(job["cadence_seconds"]), last, state, due)
     console.print(table)
 
 
