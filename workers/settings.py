@@ -3,6 +3,7 @@
 `DATABASE_URL`, `REDIS_URL` and `CELERY_BROKER_URL` are the field's own names; the rest start with `ORDERMILL_`.
 """
 
+import os
 import re
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -15,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from redis.connection import parse_url
 
 from workers.mail import SmtpServer
+from workers.misspelt import tell
 from workers.secret_files import SecretFiles
 
 SCHEMES = {
@@ -385,5 +387,6 @@ def unusable(error: ValidationError) -> str:
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process, read once."""
+    """The settings of this process, read once; what looks like one and is none is told on stderr."""
+    tell(os.environ, Settings.model_fields)
     return Settings()

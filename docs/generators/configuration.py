@@ -11,7 +11,8 @@ from workers.settings import Settings
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 INTRODUCTION = """\
 Every process reads its settings from the environment when it starts. A value that cannot be used stops it with one line
-that names the variable. `make demo`, `make up` and `make test` start their own servers unless `DATABASE_URL` and
+that names the variable; a name that only resembles one of these is told
+on stderr. `make demo`, `make up` and `make test` start their own servers unless `DATABASE_URL` and
 `REDIS_URL` are set."""
 
 BROKER = """\

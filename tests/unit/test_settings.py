@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from workers.alive import touch
 from workers.database import sqlalchemy_url
 from workers.errors import SetupError
+from workers.misspelt import misspelt
 from workers.settings import Settings, get_settings, unusable
 
 NAMES = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL")
@@ -266,3 +267,18 @@ def test_a_file_says_that_a_process_is_alive_where_one_is_named(
 
     assert [path.name for path in tmp_path.iterdir()] == ["alive"]
     assert "ORDERMILL_ALIVE_FILE cannot be touched" in caplog.text
+
+
+def test_a_misspelt_setting_is_told_and_what_may_be_anothers_is_not() -> None:
+    given = {"ORDERMILL_DRAINZ": "3", "ORDERMILL_WEBHOOKS_ALOW": "", "ORDERMILL_DRAINS": "2", "ORDERMILL_IMAGE": "x"}
+
+    assert misspelt(given, Settings.model_fields) == {
+        "ORDERMILL_DRAINZ": "ORDERMILL_DRAINS",
+        "ORDERMILL_WEBHOOKS_ALOW": "ORDERMILL_WEBHOOKS_ALLOW",
+    }
+    assert (
+        misspelt(
+            dict.fromkeys((f"ORDERMILL_{name.upper()}" for name in Settings.model_fields), ""), Settings.model_fields
+        )
+        == {}
+    )
