@@ -276,9 +276,5 @@ def test_a_misspelt_setting_is_told_and_what_may_be_anothers_is_not() -> None:
         "ORDERMILL_DRAINZ": "ORDERMILL_DRAINS",
         "ORDERMILL_WEBHOOKS_ALOW": "ORDERMILL_WEBHOOKS_ALLOW",
     }
-    assert (
-        misspelt(
-            dict.fromkeys((f"ORDERMILL_{name.upper()}" for name in Settings.model_fields), ""), Settings.model_fields
-        )
-        == {}
-    )
+    every = dict.fromkeys((f"ORDERMILL_{name.upper()}" for name in Settings.model_fields), "")
+    assert misspelt(every, Settings.model_fields) == {}
