@@ -206,7 +206,7 @@ ADVICE = {
     "less_than_equal": "Give a whole number of at most {le}.",
     "literal_error": "Give one of {expected}.",
     "list_type": "Give a list.",
-    "model_type": "Give an object.",
+    "model_type": "Give an object, of the form that docs/tasks.md shows for this task.",
     "bool": "Give true or false.",
 }
 

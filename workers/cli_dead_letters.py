@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Annotated, Any
 
 import psycopg
@@ -32,7 +33,19 @@ Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids, as `li
 Code = Annotated[str | None, typer.Option(help="Only of this code, such as OM091; docs/errors.md has them all.")]
 Task = Annotated[str | None, typer.Option(help="Only for this task, such as orders.place.")]
 Queue = Annotated[str | None, typer.Option(help="Only of this queue.")]
-Source = Annotated[str | None, typer.Option(help="Only by this door: celery or sql.")]
+
+
+class SourceName(StrEnum):
+    """Where what could not be done came from: by which door, or for which consumer."""
+
+    CELERY = "celery"
+    SQL = "sql"
+    EVENTS = "events"
+    WEBHOOKS = "webhooks"
+    MAIL = "mail"
+
+
+Source = Annotated[SourceName | None, typer.Option(help="Only from this door or consumer.")]
 Since = Annotated[str | None, typer.Option(help="Only from then on: 30m, 2h, 7d, or a time: 2026-01-31T10:00Z.")]
 Key = Annotated[str | None, typer.Option(help="Only of this key: an order's, or a task's id.")]
 Most = Annotated[int | None, typer.Option("--limit", min=1, max=100_000, help="At most so many, the newest.")]
@@ -56,7 +69,7 @@ def list_letters(
     from workers.dead_letters import Filter, count, find
     from workers.letters_shown import plural, table
 
-    wanted = Filter(code, task, queue, source, moment(since), key)
+    wanted = Filter(code, task, queue, source and str(source), moment(since), key)
     with _database() as connection:
         _collect_first(connection)
         found = find(connection, wanted, limit, settled=settled, payloads=as_json)
@@ -106,7 +119,7 @@ def replay(
     from workers.replay import publisher
     from workers.replay import replay as replay_letter
 
-    wanted = Filter(code, task, queue, source, moment(since), key)
+    wanted = Filter(code, task, queue, source and str(source), moment(since), key)
     client = functools.cache(lambda: publisher(located_settings("broker_url")))
     with _database() as connection:
         meant = _meant("replay", connection, ids, wanted, limit)
@@ -134,7 +147,7 @@ def discard(
     from workers.dead_letters import Filter
     from workers.replay import discard as discard_letter
 
-    wanted = Filter(code, task, queue, source, moment(since), key)
+    wanted = Filter(code, task, queue, source and str(source), moment(since), key)
     with _database() as connection:
         meant = _meant("discard", connection, ids, wanted, limit)
         _settle("discard", meant, yes, lambda letter_id: discard_letter(connection, letter_id))
