@@ -111,12 +111,13 @@ def pgbench(block: Block, script: str, clients: int, calls: int, *options: str, 
     return done.stdout
 
 
-def start_drain(block: Block, drains: int = 1) -> None:
-    """Starts a general worker for the drain alone, with a process for one that helps, and so many drains."""
+def start_drain(block: Block, drains: int = 1, seconds: float = DRAIN_SECONDS) -> None:
+    """Starts a general worker for the drain alone, with a process for one that helps, and so many drains; each hands
+    over after so many seconds."""
     node = f"general-{secrets.token_hex(3)}@bench"
     options = ["-Q", "maintenance", "-n", node, "-c", "2", "-E", "--loglevel=WARNING"]
     options += ["--without-gossip", "--without-mingle"]
-    env = {"ORDERMILL_DRAIN_SECONDS": str(DRAIN_SECONDS)}
+    env = {"ORDERMILL_DRAIN_SECONDS": str(seconds)}
     worker = block.child("worker", "general", node, "workers.entry", "worker", "-A", OURS_APP, *options, env=env)
     worker.gently = signal.SIGQUIT  # a warm stop would wait for the drain's turn to end
     block.wait_ready("ready.")

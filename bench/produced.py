@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.block import Block
-from bench.database_sides import start_drain
+from bench.database_sides import DRAIN_SECONDS, start_drain
 from bench.sides import Side
 from workers.child import Child, wait_until
 
@@ -80,6 +80,7 @@ class SqlSide(Produced):
     """The SQL door: so many orders a call, and so many drains, each a process of a general worker."""
 
     drains: int = 1
+    seconds: float = DRAIN_SECONDS  # of each drain, until it hands over
 
     @property
     def setting(self) -> str:
@@ -88,7 +89,7 @@ class SqlSide(Produced):
 
     def start(self, block: Block) -> None:
         """Starts the worker and, in it, the drains, which go on by themselves."""
-        start_drain(block, self.drains)
+        start_drain(block, self.drains, self.seconds)
 
 
 @dataclass(frozen=True)
