@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 
-from workers.home_folder import ServiceError, read_private, write_private
+from workers.home_folder import ServiceError, read_private, running_stack, write_private
 
 MARK = Path("run") / "ordered.json"
 KEYS = "SELECT count(*) FROM shop.request_keys"
@@ -31,6 +31,8 @@ def marked(home: Path, database_url: str) -> Iterator[None]:
 
 def forget(home: Path, *, meant: bool) -> None:
     """Takes the mark away before the shop is emptied; raises ServiceError where it is there and that is not meant."""
+    if running_stack(home):
+        return  # nothing is emptied then: the start of a second one says what runs
     mark = home / MARK
     if mark.exists() and not meant:
         since = read_private(mark).get("since", "the last demo")

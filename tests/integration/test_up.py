@@ -244,6 +244,7 @@ def test_what_was_ordered_is_not_forgotten_by_a_demo_unasked(up: Up, home: Path)
     line = next(line for line in said.splitlines() if " call orders.place " in line)
     key = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True, timeout=60).stdout.strip()
     assert wait_until(lambda: outcome(up, key) == "placed", 20)
+    assert "already runs" in ordermill(home, "demo", "--orders", "20", "--anew").stdout
     assert up.end(signal.SIGINT) == 0
 
     refused = ordermill(home, "demo", "--orders", "20")
