@@ -76,7 +76,9 @@ class QoS(undecodable.QoS):
             self.ack(delivery_tag)
 
     def put_last(self, tag: str, died: bool = False) -> None:
-        """Puts this behind all others in its queue."""
+        """Puts this behind all others in its queue; of a closed channel it is soon overdue."""
+        if self.gone:
+            return
         self.restore_by_tag(tag, leftmost=True, died=died)
         virtual.QoS.ack(self, tag)
 
@@ -101,7 +103,9 @@ class QoS(undecodable.QoS):
         return [("HDEL", self.unacked_key, *tags), ("ZREM", self.unacked_index_key, *tags)] if tags else []
 
     def flush_acknowledged(self) -> None:
-        """Removes what was acknowledged now, where no fetch takes it along."""
+        """Removes what was acknowledged now, where no fetch takes it along; of a closed channel it is redelivered."""
+        if self.gone:
+            return
         if commands := self.take_acknowledged():
             with self.channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
                 for command in commands:
@@ -121,7 +125,7 @@ class QoS(undecodable.QoS):
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """As the channel closes; kombu itself looks no further where nothing is left to give back."""
-        if getattr(self.channel.connection, "client", None) is not None:
+        if not self.gone:
             with contextlib.suppress(*self.channel.connection_errors, ResponseError):
                 self.flush_acknowledged()
         super().restore_unacked_once(stderr)

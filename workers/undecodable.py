@@ -115,10 +115,31 @@ class QoS(stock.QoS):
     """
 
     left: ClassVar[set[str]] = set()  # tags of this process's earlier channels
+    done: ClassVar[set[str]] = set()  # those of them that were acknowledged since
+
+    @property
+    def gone(self) -> bool:
+        """Whether the channel was closed: its messages may be decided later, and asking Redis would end the worker."""
+        return getattr(self.channel.connection, "client", None) is None
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledges; of a closed channel, with the next look for what is overdue."""
+        if self.gone:
+            self.left.discard(delivery_tag)
+            self.done.add(delivery_tag)
+        else:
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """The same; what a closed channel requeues was left to be put back."""
+        if not self.gone:
+            super().reject(delivery_tag, requeue)
+        elif not requeue:
+            self.ack(delivery_tag)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Gives back what is in hand; without a connection it stays in Redis for a while."""
-        if getattr(self.channel.connection, "client", None) is None:
+        if self.gone:
             self._leave()
         super().restore_unacked_once(stderr)
 
@@ -130,7 +151,11 @@ class QoS(stock.QoS):
             self._leave()
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
-        """Puts back what was left, then what nobody has touched for the visibility timeout."""
+        """Forgets what is done, puts back what was left, then what nobody has touched for the visibility timeout."""
+        while self.done:
+            tag = next(iter(self.done))
+            self._remove_from_indices(tag).execute()
+            self.done.discard(tag)
         while self.left:
             tag = next(iter(self.left))
             self.restore_by_tag(tag)

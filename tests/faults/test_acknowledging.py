@@ -13,6 +13,7 @@ from tests.workers_fixtures import Mill
 from workers.child import wait_until
 from workers.embedded import EmbeddedValkey
 from workers.transport import Transport
+from workers.undecodable import Transport as GuardedTransport
 
 UNACKED, INDEX = "orders.unacked", "orders.unacked_index"
 OPTIONS = {"unacked_key": UNACKED, "unacked_index_key": INDEX, "visibility_timeout": 60}
@@ -120,3 +121,28 @@ def test_what_is_refused_does_not_come_again_when_it_may_have_been_told(fresh_mi
 
     assert mill.shop.outcome(requests[-1]["key"]) is None
     assert (mill.waiting(), mill.broker.hlen(UNACKED), mill.broker.zcard(INDEX)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", [GuardedTransport, Transport], ids=["others", "orders"])
+def test_what_is_decided_after_its_channel_was_closed_ends_no_worker(
+    valkey: EmbeddedValkey, redis: Any, kind: Any
+) -> None:
+    """As when Redis was killed and a task ended meanwhile; only what was requeued is left, and comes again."""
+    messages: list[Any] = []
+    with Connection(valkey.url, transport=kind, transport_options=OPTIONS) as connection:
+        with connection.SimpleQueue("orders") as queue:
+            for number in range(3):
+                queue.put(number)
+        with connection.Consumer(Queue("orders"), callbacks=[lambda _body, message: messages.append(message)]):
+            while len(messages) < 3:
+                connection.drain_events(timeout=10)
+            channel, transport = messages[0].channel, messages[0].channel.connection
+            channel.connection = None  # as kombu leaves a closed channel
+            messages[0].ack()
+            messages[1].reject(requeue=True)
+            messages[2].reject()
+            channel.connection = transport
+
+            channel.qos.restore_visible()
+
+            assert redis.hlen(UNACKED) == redis.zcard(INDEX) == 1
