@@ -50,8 +50,8 @@ order = {
     "pool": "SAMPLE",
     "lines": [{"sku": "TEA-100", "quantity": 1}, {"sku": "CUP-1", "quantity": 2}],
 }
-if missing := [name for name in ("DATABASE_URL",) if name not in os.environ]:
-    sys.exit(f"set {' and '.join(missing)} to what `make up` prints")
+if "DATABASE_URL" not in os.environ:
+    sys.exit("set DATABASE_URL to what `make up` prints")
 engine = create_engine(make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg"))
 Base.metadata.create_all(engine)
 

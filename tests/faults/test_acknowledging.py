@@ -1,6 +1,7 @@
 """Acknowledgements go with the next fetch: also where Redis refuses them or none follows; and what was refused."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -32,19 +33,25 @@ def redis(valkey: EmbeddedValkey) -> Iterator[Any]:
         yield client
 
 
-@pytest.fixture
-def taken(valkey: EmbeddedValkey, redis: Any) -> Iterator[tuple[Connection, list[Any]]]:
+@contextmanager
+def taking(valkey: EmbeddedValkey, transport: Any) -> Iterator[tuple[Connection, list[Any]]]:
     """A connection that consumes `orders`, and the messages that it has; three of them were sent."""
     messages: list[Any] = []
-    with Connection(valkey.url, transport=Transport, transport_options=OPTIONS) as connection:
+    with Connection(valkey.url, transport=transport, transport_options=OPTIONS) as connection:
         with connection.SimpleQueue("orders") as queue:
             for number in range(3):
                 queue.put(number)
         with connection.Consumer(Queue("orders"), callbacks=[lambda _body, message: messages.append(message)]):
             while len(messages) < 3:
                 connection.drain_events(timeout=10)
-            assert redis.hlen(UNACKED) == redis.zcard(INDEX) == 3
             yield connection, messages
+
+
+@pytest.fixture
+def taken(valkey: EmbeddedValkey, redis: Any) -> Iterator[tuple[Connection, list[Any]]]:
+    with taking(valkey, Transport) as both:
+        assert redis.hlen(UNACKED) == redis.zcard(INDEX) == 3
+        yield both
 
 
 def fetch(connection: Connection) -> None:
@@ -128,21 +135,14 @@ def test_what_is_decided_after_its_channel_was_closed_ends_no_worker(
     valkey: EmbeddedValkey, redis: Any, kind: Any
 ) -> None:
     """As when Redis was killed and a task ended meanwhile; only what was requeued is left, and comes again."""
-    messages: list[Any] = []
-    with Connection(valkey.url, transport=kind, transport_options=OPTIONS) as connection:
-        with connection.SimpleQueue("orders") as queue:
-            for number in range(3):
-                queue.put(number)
-        with connection.Consumer(Queue("orders"), callbacks=[lambda _body, message: messages.append(message)]):
-            while len(messages) < 3:
-                connection.drain_events(timeout=10)
-            channel, transport = messages[0].channel, messages[0].channel.connection
-            channel.connection = None  # as kombu leaves a closed channel
-            messages[0].ack()
-            messages[1].reject(requeue=True)
-            messages[2].reject()
-            channel.connection = transport
+    with taking(valkey, kind) as (_connection, messages):
+        channel, transport = messages[0].channel, messages[0].channel.connection
+        channel.connection = None  # as kombu leaves a closed channel
+        messages[0].ack()
+        messages[1].reject(requeue=True)
+        messages[2].reject()
+        channel.connection = transport
 
-            channel.qos.restore_visible()
+        channel.qos.restore_visible()
 
-            assert redis.hlen(UNACKED) == redis.zcard(INDEX) == 1
+        assert redis.hlen(UNACKED) == redis.zcard(INDEX) == 1
