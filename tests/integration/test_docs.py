@@ -247,8 +247,8 @@ def test_the_sql_of_the_tutorial_gives_what_it_says(documented: Mill) -> None:
     with connect(documented.database_url) as session:
         for block in fences(document("docs/tutorial.md"), "sql"):
             session.execute(block.encode())
-            keys = re.findall(r"'(tutorial-\d)'\)", block)
-            assert wait_until(lambda keys=keys: all(map(documented.shop.outcome, keys)), 30)  # type: ignore[misc]
+            requests = [{"key": key} for key in re.findall(r"'(tutorial-\d)'\)", block)]
+            assert documented.all_decided(requests, 30)
     outcomes = [documented.shop.outcome(f"tutorial-{number}") or {} for number in range(1, 5)]
     assert [each["status"] for each in outcomes] == ["placed", "rejected", "held", "done"]
     assert (outcomes[1]["code"], outcomes[1]["field"]) == ("OM001", "lines[0].quantity")
