@@ -31,6 +31,7 @@ from workers.database import forget
 from workers.errors import SetupError
 from workers.extras import to_install
 from workers.flower import prepare_flower
+from workers.misspelt import meant
 from workers.queue_names import ALL_QUEUES, FOREIGN_QUEUE
 from workers.settings import Settings, get_settings, unusable
 from workers.traces import begin_tracing, end_tracing, installed
@@ -172,6 +173,9 @@ def _choose_transport(conf: Any = None, options: Any = None, **_: Any) -> None:
             "ordermill: a worker of orders serves no second queue: start one with -Q orders -P solo and another for "
             "the rest, or set ORDERMILL_ORDERS_TRANSPORT=stock"
         )
+    for name, near in ((name, meant(name, ALL_QUEUES)) for name in names.difference(ALL_QUEUES)):
+        if near:
+            log.warning("%s is no queue of Ordermill: nothing is sent to it; is %s meant?", name, near)
     if not names and "orders" not in excluded:
         log.warning("this worker serves all queues, orders one by one; start one with -Q orders -P solo beside it")
     if names == {"orders"}:

@@ -13,6 +13,7 @@ from rich.console import Console
 from workers import queues as store
 from workers.errors import OrdermillError
 from workers.home_folder import located_settings
+from workers.status_shown import counted, queue_table, stray_lines
 
 # What imports Celery is imported by the commands: the others start without.
 # ruff: noqa: PLC0415
@@ -33,7 +34,6 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 def list_queues(as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
     """Show each queue: how many wait, how long the oldest at least, who consumes it, and whether it is paused."""
     from workers.queue_names import ALL_QUEUES
-    from workers.status_shown import queue_table
 
     with _broker() as client:
         found = store.look(client, ALL_QUEUES, store.workers(client))
@@ -42,8 +42,8 @@ def list_queues(as_json: Annotated[bool, typer.Option("--json", help="As one JSO
         print(json.dumps(found, indent=2))
     else:
         Console().print(queue_table(found))
-    for name, waiting in strays.items():
-        print(f"{name} is no queue of Ordermill, and {_counted(waiting)} in it: sent by mistake?", file=sys.stderr)
+    for line in stray_lines(strays):
+        print(line, file=sys.stderr)
 
 
 @queues.command()
@@ -67,7 +67,7 @@ def resume(queue: Queue) -> None:
             print(f"{queue} was not paused")
             return
         waiting = store.depth(client, queue)
-        print(f"{queue} is resumed; {_counted(waiting)} {'waits' if waiting == 1 else 'wait'}")
+        print(f"{queue} is resumed; {counted(waiting)} {'waits' if waiting == 1 else 'wait'}")
         _wait(client, queue, consumed=True)
 
 
@@ -88,7 +88,7 @@ def purge(
         if not waiting:
             print(f"nothing waits in {queue}")
             return
-        print(f"{_counted(waiting)} {'waits' if waiting == 1 else 'wait'} in {queue}")
+        print(f"{counted(waiting)} {'waits' if waiting == 1 else 'wait'} in {queue}")
         print(
             "They are deleted for good. Who sent a command gets no answer, and its key stays unknown."
             if drop
@@ -96,17 +96,12 @@ def purge(
         )
         _confirm(queue, yes)
         if drop:
-            print(f"{_counted(store.drop(client, queue))} deleted")
+            print(f"{counted(store.drop(client, queue))} deleted")
         else:
             moved, expired = store.set_aside(client, queue)
-            print(f"{_counted(moved)} set aside; the next job collects them, within 10 s")
+            print(f"{counted(moved)} set aside; the next job collects them, within 10 s")
             if expired:
-                print(f"{_counted(expired)} had expired: dropped, for no worker would run them")
-
-
-def _counted(messages: int) -> str:
-    """So many messages, in words."""
-    return f"{messages} message" if messages == 1 else f"{messages} messages"
+                print(f"{counted(expired)} had expired: dropped, for no worker would run them")
 
 
 def _confirm(queue: str, yes: bool) -> None:

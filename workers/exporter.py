@@ -56,7 +56,7 @@ class Watch:
         self.parts: dict[str, Callable[[], dict[str, Any]]] = {
             "database": lambda: status.of_database(settings.database_url, SERVER_SECONDS, thorough=False),
             "redis": lambda: status.of_redis(settings.redis_url, SERVER_SECONDS, master),
-            "broker": lambda: status.of_broker(settings.broker_url, SERVER_SECONDS, master),
+            "broker": lambda: status.of_broker(settings.broker_url, SERVER_SECONDS, master, thorough=False),
             "cache": lambda: status.of_cache(settings),
         }
         self.asked: dict[str, Asked] = {}

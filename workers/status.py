@@ -63,7 +63,7 @@ _THOROUGH = {
 _TOLD = {
     "database": ("database", "alerts", *_QUESTIONS, *_THOROUGH),
     "redis": ("redis",),
-    "broker": ("broker", "workers", "queues", "in_hand"),
+    "broker": ("broker", "workers", "queues", "strays", "in_hand"),
     "cache": ("cache",),
 }
 # Where there are alerts.
@@ -86,7 +86,7 @@ def collect(
     return whole(
         of_database(database_url, SERVER_SECONDS, thorough=thorough),
         of_redis(redis_url, SERVER_SECONDS, master),
-        of_broker(broker_url, SERVER_SECONDS, master),
+        of_broker(broker_url, SERVER_SECONDS, master, thorough=thorough),
         of_cache(settings),
     )
 
@@ -127,13 +127,14 @@ def of_redis(url: str, seconds: int, master: str = "") -> dict[str, Any]:
     return state
 
 
-def of_broker(url: str, seconds: int, master: str = "") -> dict[str, Any]:
+def of_broker(url: str, seconds: int, master: str = "", *, thorough: bool = True) -> dict[str, Any]:
     """What the Redis of the broker knows: queues, workers, messages in hand."""
     state = untold("broker")
     with _noted(state, "broker"), _redis(url, seconds, master) as client:
         living = queues.workers(client)
         state["queues"] = queues.look(client, ALL_QUEUES, living)
         state["in_hand"] = {name: client.hlen(key) for name, key in queues.UNACKNOWLEDGED.items()}
+        state["strays"] = queues.strays(client, ALL_QUEUES) if thorough else None
         state["workers"] = living
         state["broker"] = client.info("server")["redis_version"]
     return state

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from workers.misspelt import meant
+from workers.queue_names import ALL_QUEUES
 from workers.timetable import span
 
 
@@ -71,8 +73,21 @@ def queue_table(queues: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
+def stray_lines(strays: dict[str, int]) -> list[str]:
+    """A line for each queue that is none of Ordermill's and has messages."""
+    asked = {name: f"is {near} meant?" if (near := meant(name, ALL_QUEUES)) else "sent by mistake?" for name in strays}
+    return [f"{name} is no queue of Ordermill, and {counted(strays[name])} in it: {asked[name]}" for name in strays]
+
+
+def counted(messages: int) -> str:
+    """So many messages, in words."""
+    return f"{messages} message" if messages == 1 else f"{messages} messages"
+
+
 def _show_queues(state: dict[str, Any], console: Console) -> None:
     console.print(queue_table(state["queues"]))
+    for line in stray_lines(state["strays"] or {}):
+        console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True, highlight=False)
     workers = _table("Workers", "worker", "processes", "seen", "queues")
     for worker in state["workers"]:
         queues = escape(" ".join(worker["queues"]))

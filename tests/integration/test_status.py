@@ -72,9 +72,9 @@ def test_a_fresh_shop_is_healthy_and_json_has_each_part(
     state = json.loads(done.stdout)
     assert (done.returncode, state["problems"], state["errors"]) == (0, [], [])
     assert set(state) == set(ask()) == {
-        *("database", "redis", "broker", "workers", "queues", "in_hand", "order_queue", "events", "dead_letters"),
-        *("alerts", "jobs", "partitions", "connections", "connection_limit", "old_orders", "orders_last_day", "cache"),
-        *("errors", "problems"),
+        *("database", "redis", "broker", "workers", "queues", "strays", "in_hand", "order_queue", "events"),
+        *("dead_letters", "alerts", "jobs", "partitions", "connections", "connection_limit", "old_orders"),
+        *("orders_last_day", "cache", "errors", "problems"),
     }  # fmt: skip
     assert set(state["queues"]) == set(ALL_QUEUES)
     assert state["queues"]["orders"] == {

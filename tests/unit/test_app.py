@@ -37,13 +37,13 @@ def test_the_brokers_variable_is_a_setting_and_nothing_is_said() -> None:
 
 TRANSPORT = """
 from workers.app import _choose_transport, app
-_choose_transport(app.conf, {{"queues": ["{queue}"], "pool": "solo"}})
+_choose_transport(app.conf, {{"queues": "{queue}", "pool": "solo"}})
 with app.connection_for_read() as connection:
     print(connection.get_transport_cls().__module__, connection.ssl)
 """
 
 
-def transport_of(queue: str, url: str) -> list[str]:
+def begun(queue: str, url: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CELERY_", "REDIS_URL"))}
     return subprocess.run(
         [sys.executable, "-c", TRANSPORT.format(queue=queue)],
@@ -52,7 +52,11 @@ def transport_of(queue: str, url: str) -> list[str]:
         text=True,
         timeout=60,
         check=True,
-    ).stdout.split(maxsplit=1)
+    )
+
+
+def transport_of(queue: str, url: str) -> list[str]:
+    return begun(queue, url).stdout.split(maxsplit=1)
 
 
 @pytest.mark.parametrize("url", ["redis://q/2", "rediss://q:6380/2", "redis+socket:///run/redis.sock"])
@@ -65,3 +69,16 @@ def test_an_address_with_tls_is_spoken_to_with_tls_and_its_certificate_is_checke
     _, tls = transport_of("orders", "rediss://q:6380/2")
 
     assert "CERT_REQUIRED" in tls
+
+
+@pytest.mark.parametrize(
+    ("queue", "said"),
+    [
+        ("ordrs", "ordrs is no queue of Ordermill: nothing is sent to it; is orders meant?\n"),
+        ("inventory,event", "event is no queue of Ordermill: nothing is sent to it; is events meant?\n"),
+        ("inventory,emails", ""),
+        ("orders", ""),
+    ],
+)
+def test_a_worker_of_a_misspelt_queue_says_so(queue: str, said: str) -> None:
+    assert begun(queue, "redis://q/2").stderr == said
