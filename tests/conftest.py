@@ -31,6 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "breaks_the_shop: damages the shop on purpose, so verify is not asked at the end"
     )
+    # Started in the background of a script it is ignored, and so it would be by each program that a test interrupts.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[STACK] = ExitStack()
     if not hasattr(config, "workerinput"):
         _end_servers_on_termination()

@@ -59,7 +59,13 @@ def samples(text: str) -> Samples:
 
 @contextmanager
 def exporting(database_url: str, redis_url: str, broker_url: str, folder: Path | None = None) -> Iterator[Scrape]:
-    settings = Settings(database_url=database_url, redis_url=redis_url, broker_url=broker_url, metrics_dir=folder)
+    settings = Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        broker_url=broker_url,
+        metrics_dir=folder,
+        cache_timeout_ms=5_000,  # on a busy machine it may be slow, and is not away
+    )
     with server(settings, "127.0.0.1", 0) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()

@@ -91,6 +91,7 @@ def environment(version: str, folder: Path, wheel: Path) -> Path:
     return folder / "bin"
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("version", PYTHONS)
 def test_an_installed_wheel_migrates_and_its_worker_places_orders(
     version: str, wheel: Path, tmp_path: Path, fresh_mill: Mill, new_database: Callable[[bool], str]

@@ -62,7 +62,8 @@ def test_after_a_real_deadlock_the_order_is_placed_once_and_stock_is_right(two_w
 
     assert ours_ended == (victim == "session")
     assert result.get(timeout=RESULT_SECONDS)["status"] == "placed"
-    assert wait_until(lambda: deadlocks(two_workers) == before + 1, 10)
+    # Under load our session may be so late to take what it waits for that the worker is a victim again.
+    assert wait_until(lambda: deadlocks(two_workers) > before, 10)
     for sku in (f"A-{victim}", f"B-{victim}"):
         assert two_workers.shop.level(sku, "E1") == {"available": 3, "committed": 2}
 

@@ -24,7 +24,7 @@ from workers.settings import get_settings
 __all__ = ["postgres"]
 
 Connect = Callable[[str], psycopg.Connection[Any]]
-LOCK_TIMEOUT_MS = 700
+LOCK_TIMEOUT_MS = 3_000
 PLACING = """SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%api.place_claim%%' AND wait_event_type = 'Lock'
     AND datname = current_database()"""
 GIVING_BACK = PLACING.replace("place_claim", "return_claim")

@@ -127,7 +127,7 @@ def test_a_batch_that_is_too_much_for_one_statement_is_halved_and_nothing_is_cou
     stocked.submit(*requests)
     stuck("B")
 
-    result = drain(settings, 6, until_empty=False)
+    result = drain(settings, 10, until_empty=False)
 
     assert result is not None
     assert (result["placed"], result["returned"]) == (3, 2)
@@ -157,6 +157,7 @@ def test_a_drain_goes_on_when_claiming_itself_runs_into_a_lock(
             raise
 
     monkeypatch.setattr("workers.drain.call", watched)
+    monkeypatch.setattr("workers.drain.FLOOR_SECONDS", 60.0)  # no sweep meanwhile, which would wait for the lock too
 
     assert (drain(settings, 2) or {})["placed"] == 1
     assert set(tries) == {"api.claim_orders"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.storm.overload import SMALL, run
+from tests.faults.storm.overload import SMALL, TIMES, run
 from tests.faults.storm.rig import Rig
 
 SHARED_P99_S = (
@@ -14,12 +14,15 @@ SHARED_P99_S = (
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read in /proc")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_at_three_times_capacity_the_accepted_are_served_within_a_second_and_the_others_refused_at_once(
     tmp_path: Path,
 ) -> None:
-    with Rig(tmp_path / "rig", settings=SMALL) as rig:
-        found = run(rig, seconds=6.0, p99_s=SHARED_P99_S)
+    for attempt in range(3):
+        with Rig(tmp_path / f"rig-{attempt}", settings=SMALL) as rig:
+            found = run(rig, seconds=6.0, p99_s=SHARED_P99_S)
+        if found.times >= TIMES:
+            break  # else those who offer were too slow, beside other tests, and it was no overload
 
     print(found.words())
     assert found.problems == []

@@ -79,6 +79,9 @@ def test_a_job_whose_worker_is_killed_in_the_middle_of_its_statement_succeeds_on
     mill.shop.stock("HELD", "E1", 9)
     mill.shop.hold(order("held", ("HELD", 2)))
     mill.db.execute("UPDATE shop.order_allocations SET expires_at = now() WHERE state = 'held'")
+    for child in mill.children:
+        if child.alive():
+            kill(child)
     worker = mill.general_worker("-c", "1")
     cadence = now(mill)  # one slot, for the whole test
 

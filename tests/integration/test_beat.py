@@ -7,6 +7,7 @@ import pytest
 from tests.shop import new_key, order
 from tests.workers_fixtures import Mill, kill
 from workers.child import wait_until
+from workers.drain import LOCK_CLASS
 
 # Of the same timetable the jobs of two queues, each cadence a second: slots go by while a test waits.
 HURRIED = """
@@ -64,6 +65,14 @@ def test_beat_starts_a_drain_and_revives_it_when_it_is_lost(mill: Mill) -> None:
     mill.general_worker("-c", "3")
     assert mill.all_decided([second])
 
+    drains = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND database = %s"
+    here = mill.shop.value("SELECT oid FROM pg_database WHERE datname = current_database()")
+
+    def drain_is_there() -> bool:
+        return bool(mill.shop.value(drains, LOCK_CLASS, here))
+
+    # A sweep, which decides what it finds and ends, may have been before it.
+    assert wait_until(lambda: drain_is_there() and wait_until(lambda: not drain_is_there(), 1, 0.05) is False, 60)
     mill.shop.submit(third)
     assert mill.all_decided([third], 5)
     assert mill.orders_by_key([first, second, third]) == [1, 1, 1]

@@ -19,6 +19,7 @@ from workers.sample import example_order
 def open_window(mill: Mill) -> Mill:
     """A shop whose window is looked at: orders are placed, and events dispatched by one of two general processes."""
     if not mill.children:
+        mill.env["ORDERMILL_DISPATCH_SECONDS"] = "10"  # its successor's message is good for as long
         mill.begin_orders_worker()
         mill.general_worker("-c", "2")
         mill.living(1)

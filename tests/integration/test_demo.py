@@ -108,6 +108,7 @@ def test_a_small_demo_decides_every_order_and_is_clean(home: Path) -> None:
         assert shown in done.stdout
 
 
+@pytest.mark.timeout(600)  # a demo of 20,000, its end, and a second demo
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ctrl_c_in_the_middle_leaves_nothing_and_the_demo_runs_again(home: Path) -> None:
     with started(home, 20_000) as demo:

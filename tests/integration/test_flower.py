@@ -16,6 +16,18 @@ from workers.child import Child, wait_until
 from workers.embedded_valkey import free_port
 
 
+@pytest.fixture
+def mill(module_mill: Mill, mill: Mill) -> Mill:
+    """The module's mill, in which an order may wait for a lock as long as Flower takes to show it."""
+    module_mill.env |= {
+        "ORDERMILL_LOCK_TIMEOUT_MS": "59000",
+        "ORDERMILL_STATEMENT_TIMEOUT_MS": "60000",
+        "ORDERMILL_CLAIM_LEASE_SECONDS": "90",
+        "ORDERMILL_VISIBILITY_TIMEOUT": "90",
+    }
+    return mill
+
+
 def get(port: int, path: str, login: str = "") -> tuple[int, Any]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
     if login:

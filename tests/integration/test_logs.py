@@ -102,7 +102,8 @@ def child(mill: Mill, name: str) -> Child:
 
 
 def lines(mill: Mill, name: str) -> list[Line]:
-    return [json.loads(line) for line in child(mill, name).log.read_text().splitlines() if line.startswith("{")]
+    whole = (line for line in child(mill, name).log.read_text().splitlines(keepends=True) if line.endswith("\n"))
+    return [json.loads(line) for line in whole if line.startswith("{")]
 
 
 def said(mill: Mill, name: str, wanted: Callable[[Line], Any]) -> Line:

@@ -158,6 +158,10 @@ def test_what_is_refused_is_counted_and_logged(door: Mill, gone: str) -> None:
 
         assert wait_until(counted, 30, 0.2)
 
-    line = next(line for line in door.living(1)[0].log.read_text().splitlines() if request["key"] in line)
+    def logged() -> list[str]:
+        return [line for line in door.living(1)[0].log.read_text().splitlines() if request["key"] in line]
+
+    assert wait_until(lambda: bool(logged()), 30)
+    line = logged()[0]
     assert "order refused" in line
     assert "code=OM024" in line

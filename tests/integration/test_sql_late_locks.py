@@ -94,59 +94,87 @@ def test_a_hold_is_never_told_that_its_stock_was_taken(shop: Shop, connect_as: C
     assert [row[0]["code"] for row in step.result()] == ["OM001"]
 
 
+def warm(shop: Shop, *sessions: Session) -> None:
+    """Has these place an order in vain: what a session's first takes may be more than half a second."""
+    shop.stock("WARM", "W1", 9)
+    for session in sessions:
+        with session.transaction(force_rollback=True):
+            session.execute(PLACE, batch(order(None, ("WARM", 1), pool="WEST")))
+
+
+def two_claims(shop: Shop) -> tuple[str, str]:
+    """Claims of the next two orders; their ids are of in a minute, for one of half a second ago counts as at rest."""
+    return made_at(shop, shop.claim(limit=1), "60 s"), made_at(shop, shop.claim(limit=1), "61 s")
+
+
+def made_at(shop: Shop, claim: dict[str, Any] | None, later: str) -> str:
+    """The new id of a claim that was made so much later."""
+    assert claim
+    return str(
+        shop.value(
+            """WITH moved AS (
+                   UPDATE shop.claims SET id = shop.uuid7_floor(now() + %s::interval) WHERE id = %s RETURNING id)
+               UPDATE shop.order_queue SET claim_id = moved.id FROM moved WHERE claim_id = %s RETURNING moved.id""",
+            later,
+            *[claim["claim_id"]] * 2,
+        )
+    )
+
+
 @pytest.fixture
-def claims(shop: Shop) -> tuple[dict[str, Any], dict[str, Any]]:
+def claims(shop: Shop) -> tuple[str, str]:
     """Two claims of a unit each, where there is one unit."""
     shop.stock("A", "E1", 1)
     shop.submit(order("first", ("A", 1)), order("second", ("A", 1)))
-    one, two = shop.claim(limit=1), shop.claim(limit=1)
-    assert one is not None
-    assert two is not None
-    return one, two
+    return two_claims(shop)
 
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_the_last_unit_is_not_given_to_a_later_claim_while_an_earlier_one_is_in_hand(
-    shop: Shop, claims: tuple[dict[str, Any], dict[str, Any]], connect_as: Connect, begun: bool
+    shop: Shop, claims: tuple[str, str], connect_as: Connect, begun: bool
 ) -> None:
     first, second = connect_as("ordermill_worker"), connect_as("ordermill_worker")
+    warm(shop, first, second)
 
     first.execute("BEGIN")
     if begun:
-        first.execute(PLACE_CLAIM, [claims[0]["claim_id"]])
-    step = Step(second, PLACE_CLAIM, [claims[1]["claim_id"]])
+        first.execute(PLACE_CLAIM, [claims[0]])
+    step = Step(second, PLACE_CLAIM, [claims[1]])
     sleeps = "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = %s"
     assert wait_until(lambda: bool(shop.value(sleeps, second.info.backend_pid)), 20, 0.001)
     if not begun:
-        first.execute(PLACE_CLAIM, [claims[0]["claim_id"]])
+        first.execute(PLACE_CLAIM, [claims[0]])
     first.execute("COMMIT")
 
     assert [row[0]["status"] for row in step.result()] == ["rejected"]
     assert (shop.outcome("first") or {})["status"] == "placed"
 
 
-def test_nobody_waits_for_long_for_a_claim_that_is_not_placed(
-    shop: Shop, claims: tuple[dict[str, Any], dict[str, Any]]
-) -> None:
-    assert [each["status"] for each in shop.place_claim(claims[1]["claim_id"])] == ["placed"]
-    assert [each["status"] for each in shop.place_claim(claims[0]["claim_id"])] == ["rejected"]
+def test_nobody_waits_for_long_for_a_claim_that_is_not_placed(shop: Shop, claims: tuple[str, str]) -> None:
+    assert [each["status"] for each in shop.place_claim(claims[1])] == ["placed"]
+    assert [each["status"] for each in shop.place_claim(claims[0])] == ["rejected"]
 
 
-def test_nobody_waits_for_a_lease_that_ran_out_nor_for_another_pools(
-    shop: Shop, claims: tuple[dict[str, Any], dict[str, Any]]
-) -> None:
+def soon(shop: Shop, claim: str) -> list[str]:
+    """The outcomes of a claim that waits for nobody: another is waited for for half a second."""
+    warm(shop, shop.db)
+    shop.db.execute("SET statement_timeout = '400ms'")
+    try:
+        return [each["status"] for each in shop.place_claim(claim)]
+    finally:
+        shop.db.execute("RESET statement_timeout")
+
+
+def test_nobody_waits_for_a_lease_that_ran_out_nor_for_another_pools(shop: Shop, claims: tuple[str, str]) -> None:
     shop.expire_claims()
-    shop.db.execute(
-        "UPDATE shop.claims SET leased_until = now() + interval '60 s' WHERE id = %s", [claims[1]["claim_id"]]
-    )
+    shop.db.execute("UPDATE shop.claims SET leased_until = now() + interval '60 s' WHERE id = %s", [claims[1]])
     shop.stock("W", "W1", 1)
     shop.submit(order("west", ("W", 1), pool="WEST"))
     west = shop.claim("WEST")
     assert west
-    shop.db.execute("SET statement_timeout = '400ms'")
 
-    assert [each["status"] for each in shop.place_claim(west["claim_id"])] == ["placed"]
-    assert [each["status"] for each in shop.place_claim(claims[1]["claim_id"])] == ["placed"]
+    assert soon(shop, west["claim_id"]) == ["placed"]
+    assert soon(shop, claims[1]) == ["placed"]
 
 
 @pytest.mark.parametrize(("stock", "first", "second"), [(100, 90, 20), (9, 8, 2)])
@@ -155,28 +183,19 @@ def test_what_is_plenty_for_a_later_claim_is_none_where_an_earlier_one_needs_it(
 ) -> None:
     shop.stock("A", "E1", stock)
     shop.submit(order("first", ("A", first)), order("second", ("A", second)))
-    one, two = shop.claim(limit=1), shop.claim(limit=1)
-    assert one is not None
-    assert two is not None
+    one, two = two_claims(shop)
+    worker = connect_as("ordermill_worker")
+    warm(shop, shop.db, worker)
 
-    step = Step(connect_as("ordermill_worker"), PLACE_CLAIM, [two["claim_id"]])
-    assert [each["status"] for each in shop.place_claim(one["claim_id"])] == ["placed"]
+    step = Step(worker, PLACE_CLAIM, [two])
+    assert [each["status"] for each in shop.place_claim(one)] == ["placed"]
     assert [row[0]["status"] for row in step.result()] == ["rejected"]
 
 
-def test_nobody_waits_for_a_claim_that_has_been_at_rest_for_long(
-    shop: Shop, claims: tuple[dict[str, Any], dict[str, Any]]
-) -> None:
-    aged = shop.value(
-        """WITH aged AS (
-               UPDATE shop.claims SET id = shop.uuid7_floor(now() - interval '0.6 s') WHERE id = %s RETURNING id)
-           UPDATE shop.order_queue SET claim_id = aged.id FROM aged WHERE claim_id = %s RETURNING aged.id""",
-        *[claims[0]["claim_id"]] * 2,
-    )
-    assert aged
-    shop.db.execute("SET statement_timeout = '400ms'")
+def test_nobody_waits_for_a_claim_that_has_been_at_rest_for_long(shop: Shop, claims: tuple[str, str]) -> None:
+    made_at(shop, {"claim_id": claims[0]}, "-0.6 s")
 
-    assert [each["status"] for each in shop.place_claim(claims[1]["claim_id"])] == ["placed"]
+    assert soon(shop, claims[1]) == ["placed"]
 
 
 def test_where_there_is_plenty_a_later_claim_does_not_wait(shop: Shop) -> None:

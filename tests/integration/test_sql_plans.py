@@ -238,6 +238,7 @@ def test_the_statements_of_the_plans_are_those_of_the_routines(scratch: Shop) ->
         assert words in sources, words
 
 
+@pytest.mark.timeout(600)  # it waits for its neighbours
 def test_nearly_all_updates_of_levels_are_hot(shop_of_its_own: Shop) -> None:
     shop = shop_of_its_own
     shop.stock("A", "E1", 1_000)
@@ -260,6 +261,7 @@ def test_nearly_all_updates_of_levels_are_hot(shop_of_its_own: Shop) -> None:
     assert (after["hot"] - before["hot"]) / (after["all"] - before["all"]) > 0.8  # with an index on a quantity: none
 
 
+@pytest.mark.timeout(600)  # it waits for its neighbours
 def test_95_of_100_updates_of_levels_are_hot_while_nobody_vacuums(shop_of_its_own: Shop) -> None:
     shop = shop_of_its_own
     shop.variant(*(f"S{n}" for n in range(200)))

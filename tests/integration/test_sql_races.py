@@ -44,8 +44,8 @@ def all_at_once(
 
     def work(number: int) -> Outcome:
         if not hasattr(own, "session"):
-            own.session = connect(database_url)
-            ready.wait(30)
+            own.session = connect(database_url, connect_timeout=30)
+            ready.wait(60)
         return how(own.session, requests[number])
 
     return at_once(len(requests), work, ready.parties)

@@ -97,12 +97,13 @@ def test_a_refresh_over_its_deadline_is_ended_recorded_and_not_tried_at_once(
     selling: Shop, connect_as: Connect
 ) -> None:
     writer, worker = connect_as("owner"), connect_as("ordermill_worker")
+    worker.execute(REFRESH.encode())  # what is first used in a session takes time that is not the refresh's
     selling.place(order("second", ("A", 1)))
     age(selling)
     assert "sales_by_day" in due(selling)
     writer.execute("BEGIN")
     writer.execute("LOCK TABLE shop.orders IN ACCESS EXCLUSIVE MODE")
-    worker.execute("SET statement_timeout = '300ms'")
+    worker.execute("SET statement_timeout = '2s'")
 
     outcome, error = worker.execute(REFRESH.encode()).fetchone() or ()
 
@@ -111,7 +112,7 @@ def test_a_refresh_over_its_deadline_is_ended_recorded_and_not_tried_at_once(
     assert "sales_by_day" not in due(selling)
     [row] = selling.maps("SELECT rows, ms, error FROM api.view_refreshes WHERE error IS NOT NULL")
     assert (row["rows"], row["error"]) == (None, error)
-    assert row["ms"] >= 290
+    assert row["ms"] >= 1_900
     writer.execute("ROLLBACK")
     assert worker.execute(REFRESH.encode()).fetchone() == ("refreshed", None)
 

@@ -93,7 +93,7 @@ def test_what_is_built_from_a_view_is_refreshed_in_the_same_run(shop: Shop) -> N
 def test_a_view_over_its_deadline_does_not_stop_the_others_and_is_named(shop: Shop, connect_as: Connect) -> None:
     shop.stock("A", "E1", 50)
     shop.place(order("first", ("A", 1)))
-    shop.value("SELECT api.set_view_freshness('inventory_metrics', p_deadline => '200 ms')")
+    shop.value("SELECT api.set_view_freshness('inventory_metrics', p_deadline => '1500 ms')")
     locker = connect_as("owner")
     locker.execute("BEGIN")
     locker.execute("LOCK TABLE shop.order_allocations IN ACCESS EXCLUSIVE MODE")  # only the inventory looks there
