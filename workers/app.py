@@ -173,8 +173,8 @@ def _choose_transport(conf: Any = None, options: Any = None, **_: Any) -> None:
             "ordermill: a worker of orders serves no second queue: start one with -Q orders -P solo and another for "
             "the rest, or set ORDERMILL_ORDERS_TRANSPORT=stock"
         )
-    for name, near in ((name, meant(name, ALL_QUEUES)) for name in names.difference(ALL_QUEUES)):
-        if near:
+    for name in sorted(names.difference(ALL_QUEUES)):
+        if near := meant(name, ALL_QUEUES):
             log.warning("%s is no queue of Ordermill: nothing is sent to it; is %s meant?", name, near)
     if not names and "orders" not in excluded:
         log.warning("this worker serves all queues, orders one by one; start one with -Q orders -P solo beside it")

@@ -75,8 +75,12 @@ def queue_table(queues: dict[str, dict[str, Any]]) -> Table:
 
 def stray_lines(strays: dict[str, int]) -> list[str]:
     """A line for each queue that is none of Ordermill's and has messages."""
-    asked = {name: f"is {near} meant?" if (near := meant(name, ALL_QUEUES)) else "sent by mistake?" for name in strays}
-    return [f"{name} is no queue of Ordermill, and {counted(strays[name])} in it: {asked[name]}" for name in strays]
+    lines = []
+    for name, waiting in strays.items():
+        near = meant(name, ALL_QUEUES)
+        question = f"is {near} meant?" if near else "sent by mistake?"
+        lines.append(f"{name} is no queue of Ordermill, and {counted(waiting)} in it: {question}")
+    return lines
 
 
 def counted(messages: int) -> str:

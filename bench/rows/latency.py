@@ -75,8 +75,8 @@ def capacity(run: Run, block: Block, door: str) -> float:
     while True:
         if any(map(keeps_up, range(ATTEMPTS))):
             kept, rate, step = rate, rate * STEP, step + 1
-        elif kept or (run.quick and rate / 2 < LEAST):  # a quick run's figures mean nothing
-            return kept or rate
+        elif kept:
+            return kept
         elif rate / 2 < LEAST:
             raise RuntimeError(f"{door}: does not keep up with {rate:.0f} orders/s")
         else:

@@ -72,7 +72,7 @@ def test_beat_starts_a_drain_and_revives_it_when_it_is_lost(mill: Mill) -> None:
         return bool(mill.shop.value(drains, LOCK_CLASS, here))
 
     # A sweep, which decides what it finds and ends, may have been before it.
-    assert wait_until(lambda: drain_is_there() and wait_until(lambda: not drain_is_there(), 1, 0.05) is False, 60)
+    assert wait_until(lambda: drain_is_there() and wait_until(lambda: not drain_is_there(), 1, 0.05) is False, 15)
     mill.shop.submit(third)
     assert mill.all_decided([third], 5)
     assert mill.orders_by_key([first, second, third]) == [1, 1, 1]
