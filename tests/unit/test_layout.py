@@ -11,6 +11,7 @@ from celery import Task
 import beat_schedule
 import tasks.payloads
 from tests.documents import DOCUMENTS
+from tests.programs import syntax_tree
 from workers.app import app
 from workers.base_task import CommandTask, JobTask, ReadTask
 from workers.queue_names import ALL_QUEUES, FOREIGN_QUEUE, GENERAL_QUEUES
@@ -39,7 +40,7 @@ def test_no_file_has_more_than_400_lines_and_no_function_more_than_60() -> None:
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= 400, path
-        for node in ast.walk(ast.parse(text)) if path.suffix == ".py" else ():
+        for node in ast.walk(syntax_tree(path)) if path.suffix == ".py" else ():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
 
@@ -50,7 +51,7 @@ def test_no_document_that_people_write_has_more_than_400_lines() -> None:
 
 
 def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -68,8 +69,7 @@ def test_workers_never_import_tasks() -> None:
 
 @each_module
 def test_tasks_reach_the_database_only_through_routines_of_api(module: Path) -> None:
-    tree = ast.parse(module.read_text())
-    for node in ast.walk(tree):
+    for node in ast.walk(syntax_tree(module)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             words = node.value.upper().split()
             assert "shop." not in node.value
@@ -82,7 +82,7 @@ def test_tasks_reach_the_database_only_through_routines_of_api(module: Path) -> 
 
 @each_module
 def test_tasks_are_thin(module: Path) -> None:
-    for node in ast.walk(ast.parse(module.read_text())):
+    for node in ast.walk(syntax_tree(module)):
         if isinstance(node, ast.FunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 30, node.name
 
