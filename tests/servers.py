@@ -25,7 +25,7 @@ from workers.migrate import migrate
 
 KINDS = ("auto", "containers", "wheels")
 # Not durable, and room for tests with many sessions on each of two pytest workers.
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "jit=off", "max_connections=200")
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "jit=off", "max_connections=400")
 
 
 @dataclass(frozen=True)

@@ -41,14 +41,16 @@ def all_at_once(
     """Each thread has a session of its own, and all begin when all are ready."""
     ready = threading.Barrier(min(SESSIONS, len(requests)))
     own = threading.local()
+    with contextlib.ExitStack() as ends:
+        free = [ends.enter_context(connect(database_url, connect_timeout=30)) for _ in range(ready.parties)]
 
-    def work(number: int) -> Outcome:
-        if not hasattr(own, "session"):
-            own.session = connect(database_url, connect_timeout=30)
-            ready.wait(60)
-        return how(own.session, requests[number])
+        def work(number: int) -> Outcome:
+            if not hasattr(own, "session"):
+                own.session = free.pop()
+                ready.wait(60)
+            return how(own.session, requests[number])
 
-    return at_once(len(requests), work, ready.parties)
+        return at_once(len(requests), work, ready.parties)
 
 
 @pytest.mark.parametrize("how", [place_as_batch, place_alone])

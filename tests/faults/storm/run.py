@@ -121,6 +121,7 @@ def one_round(fault: Fault, rig: Rig, seed: str, seconds: float) -> Round:
     """Breaks things once, in the given time."""
     began = time.monotonic()
     rig.seed = seed
+    rig.look_again()
     if fault.prepare:
         fault.prepare(rig)
     rig.mend()
