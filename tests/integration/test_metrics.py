@@ -1,5 +1,6 @@
 """What workers count, as Prometheus has it: from real workers, killed and started anew."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 from tests.scrape import Scrape, exporting, samples
 from tests.shop import order
 from tests.workers_fixtures import Mill, clean_environment, kill, ready
-from workers.child import wait_until
+from workers.child import Child, wait_until
 from workers.metrics import form_of
 
 
@@ -49,6 +50,13 @@ def place(mill: Mill, good: int, bad: int) -> None:
     assert wait_until(lambda: not mill.broker.exists("orders", "orders.unacked"), 30)
 
 
+def counts(worker: Child) -> bool:
+    """Whether this process has its files: it makes them when it first counts."""
+    assert worker.process
+    opened = Path(f"/proc/{worker.process.pid}/fd").iterdir()
+    return any(os.path.realpath(each).endswith(".db") for each in opened)
+
+
 def decided(mill: Mill, status: str) -> int:
     counted = "SELECT count(*) FROM shop.request_keys WHERE status = %s AND kind LIKE 'order%%'"
     return int(mill.shop.value(counted, status))
@@ -79,7 +87,7 @@ def test_the_counts_of_two_orders_workers_and_a_prefork_worker_add_up(mill: Mill
 def test_a_killed_workers_counts_are_neither_lost_nor_doubled_and_its_slot_is_taken_over(
     mill: Mill, scrape: Scrape
 ) -> None:
-    place(mill, good=20, bad=0)
+    assert wait_until(lambda: place(mill, good=20, bad=0) or all(map(counts, mill.living(2))), 60)
     before = decided(mill, "placed")
     files = len(list(form_of(mill.folder / "metrics").glob("*.db")))
     for worker in mill.living(2):
