@@ -25,7 +25,10 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 def withdrawn(lock: Path) -> list[str]:
     """What pip says of hashes that differ and of withdrawn releases."""
-    done = run(sys.executable, *PIP, *TRIED, "-r", lock)
+    for _ in range(3):  # a registry that does not answer is no finding; a hash that differs stays so
+        done = run(sys.executable, *PIP, *TRIED, "-r", lock)
+        if not done.returncode:
+            break
     lines = (done.stdout + done.stderr).splitlines()
     return lines[-3:] if done.returncode else [line for line in lines if "yanked" in line.lower()]
 

@@ -18,9 +18,11 @@ from psycopg.sql import SQL, Identifier
 from tests.servers import Running, create_database, drop_database, prefix, start
 from tests.shop import Shop
 from workers.child import signals_held
-from workers.database import connect, forget
+from workers.database import CONNECTING, connect, forget
 from workers.settings import get_settings
 
+# Of this process alone: a machine that stands still for five seconds must not fail whichever test connects then.
+CONNECTING["connect_timeout"] = 60
 Database = psycopg.Connection[Any]
 SERVERS = pytest.StashKey[Running]()
 STACK = pytest.StashKey[ExitStack]()
@@ -39,6 +41,18 @@ def pytest_configure(config: pytest.Config) -> None:
         _end_servers_on_termination()
         # Interrupted at some moments pytest leaves without its last hook.
         atexit.register(_stop_servers, config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One deployment for the tests of containers, not one a process: with pytest 9 `xdist_group` does nothing."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Together(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "compose" if nodeid.startswith("tests/deploy/test_compose") else super()._split_scope(nodeid)
+
+    return Together(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 def _end_servers_on_termination() -> None:

@@ -1,7 +1,6 @@
 """A real SMTP server on loopback (aiosmtpd) that keeps what it is sent, and answers as a test wants."""
 
 import asyncio
-import socket
 import ssl
 import subprocess
 import threading
@@ -14,6 +13,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from workers.embedded_valkey import free_port
 
 USER, PASSWORD = "mill", "p@ss/w:rd"
 DROPPED = "dropped"  # instead of an answer: the connection is closed
@@ -60,12 +61,6 @@ class Postbox:
         self.logins += 1
         known = isinstance(data, LoginPassword) and (data.login, data.password) == (USER.encode(), PASSWORD.encode())
         return AuthResult(success=known, handled=False)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -16,7 +16,11 @@ _NO_BUILD = "no Valkey server for this platform comes with pip: set REDIS_URL, o
 
 
 def free_port(wanted: int | None = None) -> int:
-    """The wanted port of 127.0.0.1 if nobody listens there, else one that is free."""
+    """The wanted port of 127.0.0.1 if nobody listens there, else one that is free and kept free for a minute.
+
+    A connection to it that was closed from its side stays in TIME_WAIT: until then the kernel chooses it for nobody,
+    while a server that is told the port may listen, since every server sets SO_REUSEADDR.
+    """
     for port in (wanted or 0, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -24,6 +28,10 @@ def free_port(wanted: int | None = None) -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            if not port:
+                probe.listen(1)
+                with socket.create_connection(probe.getsockname()):
+                    probe.accept()[0].close()
             return int(probe.getsockname()[1])
     raise ServiceError("no free port on 127.0.0.1")
 

@@ -49,13 +49,15 @@ def settings_of(rig: Rig, name: str) -> Iterator[None]:
     mine = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(ENVIRONMENT)}
     rig.redis.flushall()
     os.environ |= {"DATABASE_URL": rig.shop(name, WITH_PRODUCT), "REDIS_URL": rig.servers.redis_url}
+    # After one late answer Redis would be left alone for a second, and the block be void.
+    os.environ["ORDERMILL_CACHE_TIMEOUT_MS"] = "5000"
     get_settings.cache_clear()
     forget()
     try:
         yield
     finally:
         forget()
-        for given in ("DATABASE_URL", "REDIS_URL"):
+        for given in ("DATABASE_URL", "REDIS_URL", "ORDERMILL_CACHE_TIMEOUT_MS"):
             del os.environ[given]
         os.environ |= mine
         get_settings.cache_clear()

@@ -22,7 +22,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         pytest.skip(f"Docker has not all of {', '.join(IMAGES)}")
     made = Deployment(tmp_path_factory.mktemp("compose"))
     try:
-        made.compose("build")
+        made.build()
         made.started()
         made.compose("run", "--rm", "migrate", "ordermill", "sample")
         yield made

@@ -28,7 +28,7 @@ IMAGES = ("postgres:17", "redis:7", PYTHON)
 UP_SECONDS = 150
 MARKS = [
     pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed"),
-    pytest.mark.xdist_group("compose"),  # one deployment, not one for each of pytest's processes
+    pytest.mark.timeout(600),  # the first makes the image and starts all
 ]
 
 
@@ -37,8 +37,8 @@ class Deployment:
 
     def __init__(self, folder: Path) -> None:
         self.secrets = folder / "secrets"
-        self.ports = {name: str(free_port(0)) for name in PORTS}
-        self.env = clean_environment() | self.ports
+        self.ports: dict[str, str] = {}
+        self.env = clean_environment() | {"COMPOSE_HTTP_TIMEOUT": "200"}
         self.env |= {"SECRETS": str(self.secrets), "BUILD_NETWORK": "host", "ORDERMILL_IMAGE": "ordermill-test"}
         self.project = f"ordermill-test-{os.getpid()}"
         self.env |= {"COMPOSE_FILE": FILES, "COMPOSE_PROJECT_NAME": self.project}
@@ -58,6 +58,15 @@ class Deployment:
         done = subprocess.run(command, cwd=ROOT, env=env, check=False, **kept)
         assert done.returncode in codes, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def build(self) -> None:
+        """Makes the image, asking the registries twice where they fail; then chooses ports, which are kept a minute."""
+        try:
+            self.compose("build")
+        except AssertionError:
+            self.compose("build")
+        self.ports = {name: str(free_port(0)) for name in PORTS}
+        self.env |= self.ports
 
     def started(self) -> None:
         """Everything is up and well, by the checks themselves: Docker asks them twice a minute."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.postbox import DROPPED, PASSWORD, USER, Postbox, certificate, free_port, served, tls
+from tests.postbox import DROPPED, PASSWORD, USER, Postbox, certificate, served, tls
 from tests.shop import Shop, order
 from workers import alerts
 from workers.child import wait_until
+from workers.embedded_valkey import free_port
 from workers.mail import SmtpServer
 from workers.settings import Settings, get_settings
 

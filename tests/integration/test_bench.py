@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.workers_fixtures import clean_environment
 
+pytestmark = pytest.mark.timeout(600)  # a row has two minutes of steps
 ROOT = Path(__file__).parents[2]
 COMPONENTS = {"worker", "redis", "postgres", "producer", "total"}
 
@@ -22,7 +25,7 @@ def bench(folder: Path, *rows: str) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr
     assert list(folder.iterdir()) == [file]

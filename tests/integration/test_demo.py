@@ -40,6 +40,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "ORDERMILL_HOME": str(home),
         "ORDERMILL_FLOWER_PORT": "0",
         "ORDERMILL_METRICS_PORT": "0",
+        "ORDERMILL_CACHE_TIMEOUT_MS": "5000",  # after one late answer the cache would rest for a second
         "COLUMNS": "100",
         **more,
     }
