@@ -195,6 +195,10 @@ def at_work(rig: Rig, side: Side, mix: Mix) -> Iterator[Block]:
         rig.drop(name)
 
 
+class Disturbed(RuntimeError):
+    """The machine stood still long enough to change what the side did: there is no figure, and no fault either."""
+
+
 def measure(rig: Rig, side: Side, mix: Mix, orders: int) -> dict[str, Any]:
     """What one block of so many orders cost this side; raises RuntimeError where it has no figure."""
     with at_work(rig, side, mix) as block:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ from workers.demo.receiver import Receiver
 
 ENDPOINT, KINDS = "demo", ["alert.*"]
 SECONDS = 60.0  # for each of the things that are waited for
+AGAIN_SECONDS = 5.0  # until views that are still stale are asked for again
 READ_AT_ONCE, ROUNDS = 50, 5
 BEST = """SELECT v.sku FROM shop.order_lines AS l JOIN shop.product_variants AS v ON v.id = l.variant_id
     GROUP BY v.sku ORDER BY sum(l.quantity) DESC, v.sku LIMIT 500"""
@@ -86,10 +88,18 @@ def _refresh_views(connection: psycopg.Connection[Any], app: Celery) -> None:
     usual = connection.execute("SELECT view, max_staleness FROM api.view_freshness").fetchall()
     for view, _ in usual:
         connection.execute("SELECT api.set_view_freshness(%s, p_max_staleness => '1 s')", [view])
+    stale = "SELECT count(*) FROM api.stale_views()"
+    asked = float("-inf")
+
+    def fresh() -> bool:
+        nonlocal asked
+        if monotonic() - asked > AGAIN_SECONDS:  # a refresh by beat, begun before, may have had ours skipped
+            app.send_task("views.refresh", ignore_result=True)
+            asked = monotonic()
+        return bool(_row(connection, stale)[0] == 0)
+
     try:
-        app.send_task("views.refresh", ignore_result=True)
-        stale = "SELECT count(*) FROM api.stale_views()"
-        _wait(lambda: _row(connection, stale)[0] == 0, "no worker refreshes the views: see `ordermill views list`")
+        _wait(fresh, "no worker refreshes the views: see `ordermill views list`")
     finally:
         for view, staleness in usual:
             connection.execute("SELECT api.set_view_freshness(%s, p_max_staleness => %s)", [view, staleness])
