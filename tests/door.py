@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery, uuid
 from celery.events.receiver import EventReceiver
 
+from tests.shop import order
 from tests.workers_fixtures import Mill
 from workers.child import Child, wait_until
 
@@ -110,6 +111,12 @@ class Events:
     def order_of(self, kind: str) -> list[str]:
         """The ids of tasks in the order in which this was told of them."""
         return [event["uuid"] for event in list(self.all) if event["type"] == kind]
+
+
+def heard_until_now(mill: Mill, seen: Events, sku: str) -> None:
+    """A worker's events come in their order: when those of one more order are here, so are all before."""
+    last = mill.send("orders.place", order(None, (sku, 1)))
+    assert wait_until(lambda: seen.of(last.id)["task-succeeded"] == 1, 30)
 
 
 class _Receiver(EventReceiver):  # type: ignore[misc]  # Celery ships no types

@@ -43,15 +43,15 @@ def make_month(db: psycopg.Connection[Any], month: date) -> None:
         )
 
 
-def move_to(db: psycopg.Connection[Any], month: date) -> None:
-    """Moves all orders, movements and events of this month and later into that month, as if done on its second day.
+def move_to(db: psycopg.Connection[Any], month: date, since: date | None = None) -> None:
+    """Moves all orders, movements and events since then (default: this month) into that month, to its second day.
 
     The keys are old enough to have been pruned.
     """
     here = {"at": f"{month} 00:00:00+00"}
     row = db.execute("SELECT %(at)s::timestamptz + interval '1 day'", here).fetchone()
     assert row
-    new = {"at": row[0], "since": month_ago(db, 0)}
+    new = {"at": row[0], "since": since or month_ago(db, 0)}
     recent = "{0} >= shop.uuid7_floor(%(since)s::timestamp AT TIME ZONE 'UTC')"
 
     def run(statement: str) -> None:
@@ -83,6 +83,7 @@ def move_to(db: psycopg.Connection[Any], month: date) -> None:
 
 def history(shop: Shop, age: int = AGE, cancelled: bool = True) -> date:
     """A month of long ago with orders, stock and events; its partitions are attached."""
+    since = month_ago(shop.db, 0)
     shop.stock("A", "E1", 50)
     shop.stock("B", "E2", 9)
     placed = shop.place(*(order(None, ("A", 2), ("B", 1)) for _ in NASTY))
@@ -96,7 +97,7 @@ def history(shop: Shop, age: int = AGE, cancelled: bool = True) -> date:
     told(shop)
     month = month_ago(shop.db, age)
     make_month(shop.db, month)
-    move_to(shop.db, month)
+    move_to(shop.db, month, since)
     return month
 
 

@@ -1,11 +1,14 @@
 """Steps of sessions that wait for one another: a step runs in a thread, and a test goes on when it is seen to wait."""
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
 
+from workers.cache_store import REST_SECONDS, Store
 from workers.child import wait_until
 
 T = TypeVar("T")
@@ -46,3 +49,12 @@ def at_once(count: int, work: Callable[[int], T], threads: int | None = None) ->
     """The results of work(0) … work(count - 1), run by so many threads; the first error is raised."""
     with ThreadPoolExecutor(threads or count) as pool:
         return list(pool.map(work, range(count)))
+
+
+@contextmanager
+def waiting_once_a_second(store: Store | None) -> Iterator[None]:
+    """Fails when Redis was waited for in its rest: each wait is an error, and what was counted may be told as often."""
+    assert store is not None
+    before, started = store.errors, time.monotonic()
+    yield
+    assert store.errors - before <= 1 + 2 * (time.monotonic() - started) / REST_SECONDS

@@ -6,7 +6,7 @@ Each call is one routine in one transaction (autocommit: one round trip), retrie
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +30,7 @@ __all__ = [
     "engine",
     "forget",
     "holdable",
+    "lock_session",
     "reachable",
     "session",
     "sqlalchemy_url",
@@ -145,6 +146,21 @@ def session() -> Iterator[Connection]:
             yield connection
     except (DBAPIError, psycopg.Error) as error:
         raise translate(error) from error
+
+
+@contextmanager
+def lock_session() -> Iterator[Connection]:
+    """A session for advisory locks: none of them is held any more when the block is left, or soon, if it breaks.
+
+    The locks go with this session, whatever happens. Yet a server notices its end only later, and whoever comes next,
+    such as a successor that was sent for, would find them taken: so they are given back before.
+    """
+    with session() as connection:
+        connection.detach()
+        yield connection
+        if not connection.invalidated:
+            with suppress(DBAPIError):  # a session that breaks has none
+                connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
 
 
 def reachable() -> bool:

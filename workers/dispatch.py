@@ -14,7 +14,7 @@ from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
 from workers import cache_events
-from workers.database import call, call_one, session
+from workers.database import call, call_one, lock_session
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.settings import Settings
 
@@ -171,8 +171,7 @@ def dispatch(settings: Settings, seconds: float, *, until_empty: bool = False) -
     the cursors.
     """
     try:
-        with session() as connection:
-            connection.detach()  # the lock goes with this connection, whatever happens
+        with lock_session() as connection:
             run = Dispatcher(settings, connection)
             alone = run.take()
             if not alone and not (run.take(LATE_LOCK) and run.late()):

@@ -16,7 +16,7 @@ from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
 from workers import metrics
-from workers.database import call, call_one, reachable, session
+from workers.database import call, call_one, lock_session, reachable
 from workers.errors import BusinessError, DatabaseError, FaultError, OutageError, PermanentError, TransientError
 from workers.logs import log_outcomes
 from workers.settings import Settings
@@ -340,8 +340,7 @@ def _started(
     gives_up = time.monotonic() + STOPPED_SECONDS
     while True:
         try:
-            with session() as connection:
-                connection.detach()  # the locks go with this connection, whatever happens
+            with lock_session() as connection:
                 run = Drain(settings, connection, for_help)
                 if not (run.take_late_pools() if late else run.take_pools()):
                     return None

@@ -6,7 +6,7 @@ Each step leaves a state from which the next run goes on, so a run may be killed
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,11 @@ def owner_session(settings: Settings) -> Iterator[Session]:
         row = session.execute(f"SELECT pg_try_advisory_lock({LOCK})".encode()).fetchone()
         if not row or not row[0]:
             raise OrdermillError("another session is retiring partitions: let it finish")
-        yield session
+        try:
+            yield session
+        finally:
+            with suppress(psycopg.Error):  # the server notices only later that the session has ended
+                session.execute("SELECT pg_advisory_unlock_all()")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 from celery.utils.log import get_task_logger
 from sqlalchemy.engine import Connection
 
-from workers.database import Jsonb, call, call_one, holdable, session
+from workers.database import Jsonb, call, call_one, holdable, lock_session
 from workers.errors import DatabaseError, FaultError, OutageError, TransientError
 from workers.settings import Settings
 from workers.webhook_message import body_of, signed
@@ -254,8 +254,7 @@ def deliver(settings: Settings, seconds: float) -> dict[str, int] | None:
     """
     poster = Poster(settings.webhooks_networks)
     try:
-        with session() as connection:
-            connection.detach()  # the lock goes with this connection, whatever happens
+        with lock_session() as connection:
             run = Deliverer(settings, connection, poster)
             if not run.take(LOCK) and not (
                 call_one("api.deliveries_late", f"{LATE_SECONDS} seconds", on=connection) and run.take(LATE_LOCK)

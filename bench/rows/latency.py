@@ -49,7 +49,7 @@ def measure(run: Run, identity: str, side: Side, door: str) -> Block:
     for number in range(1 if run.quick else RUNS):
         with at_work(run.rig, side, THREE_LINES) as block, console.status(f"{identity} {number + 1}"):
             capacities.append(capacity(run, block, door))
-            rate = capacities[-1] / 2
+            rate = round(capacities[-1], 4) / 2  # as the row has it
             orders = int(rate * (QUICK_SECONDS if run.quick else SECONDS))
             run.rig.admin.execute("CHECKPOINT")
             due = schedule(rate, orders, seed=number)

@@ -124,7 +124,7 @@ def test_a_command_that_kills_its_process_is_a_dead_letter_and_the_others_are_do
 
     outcomes = [result.get(timeout=90)["status"] for result in results]
     assert outcomes == ["done"] * 10 + ["dead"] + ["done"] * 10
-    assert wait_until(lambda: not mill.broker.hlen("unacked") and not mill.waiting("inventory"), 20)
+    assert wait_until(lambda: not mill.waiting("inventory") and not mill.broker.hlen("unacked"), 20)
     assert general.alive()
     assert general.log.read_text().count("WorkerLostError") >= 1 + ATTEMPTS
     assert mill.shop.level("A", "E1") == {"available": 1_020}

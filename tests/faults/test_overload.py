@@ -11,6 +11,7 @@ from tests.faults.storm.rig import Rig
 SHARED_P99_S = (
     2.0  # another pytest worker has half of the machine. Alone it is 1: `python -m tests.faults.storm.overload`
 )
+HALTED = 0.3  # seconds without a processor for who hardly wants one: the machine itself stood still
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read in /proc")
@@ -21,8 +22,8 @@ def test_at_three_times_capacity_the_accepted_are_served_within_a_second_and_the
     for attempt in range(3):
         with Rig(tmp_path / f"rig-{attempt}", settings=SMALL) as rig:
             found = run(rig, seconds=6.0, p99_s=SHARED_P99_S)
-        if found.times >= TIMES:
-            break  # else those who offer were too slow, beside other tests, and it was no overload
+        if found.times >= TIMES and found.halted < HALTED:
+            break  # else those who offer were too slow, beside other tests, and it was no overload; or all stood still
 
     print(found.words())
     assert found.problems == []

@@ -220,11 +220,11 @@ def test_two_notifiers_at_once_send_each_mail_once(low: Shop, postbox: Postbox) 
     fall(low, "A")
     postbox.go_on.clear()
     first: list[dict[str, int]] = []
-    thread = threading.Thread(target=lambda: first.append(notify(postbox.url)))
+    thread = threading.Thread(target=lambda: first.append(notify(postbox.url, smtp_timeout_seconds=60)))
     thread.start()
     assert postbox.arrived.wait(30)
     second: list[dict[str, int]] = []
-    other = threading.Thread(target=lambda: second.append(notify(postbox.url)))
+    other = threading.Thread(target=lambda: second.append(notify(postbox.url, smtp_timeout_seconds=60)))
     other.start()
     # Each has one in its hands.
     assert wait_until(lambda: low.value("SELECT count(*) FROM shop.alert_notices WHERE leased_until > now()") == 2, 30)

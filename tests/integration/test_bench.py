@@ -94,7 +94,7 @@ def test_the_cache_is_measured(tmp_path: Path) -> None:
 
     for row in (cache, asked):
         assert row["unit"] == "reads/s"
-        assert row["ratio"]["median"] > 1
+        assert row["cpu_ratio"] < 1  # of so few reads the rates may say more about the machine
         assert row["sides"]["ours"]["cpu_ms"]["worker"] > 0
 
 

@@ -37,7 +37,7 @@ def available(mill: Mill, sku: str) -> int:
 
 
 def dispatched(mill: Mill) -> bool:
-    """Whether the consumer has done all that happened so far: in one look, since what leaves the inbox is behind then."""
+    """Whether the consumer has done all that happened so far, in one look: what leaves the inbox is behind then."""
     return bool(
         mill.shop.value(
             "SELECT behind = 0 AND NOT EXISTS (SELECT FROM shop.events_inbox) FROM api.event_consumers"

@@ -9,10 +9,9 @@ import pytest
 import redis
 from celery import Celery, uuid
 
-from tests.door import Events, at_rest, by_hand, listening, node_of, push
+from tests.door import Events, at_rest, by_hand, heard_until_now, listening, node_of, push
 from tests.shop import order
 from tests.workers_fixtures import RESULT_SECONDS, Mill
-from workers.child import wait_until
 
 HOUR = 3600
 EACH_ONCE = {"task-received": 1, "task-started": 1, "task-succeeded": 1}
@@ -186,9 +185,7 @@ def test_an_order_that_breaks_the_batch_leaves_the_others_placed(door: Mill, sku
 
 
 def told_each_once(mill: Mill, seen: Events, sku: str, results: list[Any]) -> None:
-    """A worker's events come in their order: when a last message's are here, so are all before."""
-    last = mill.send("orders.place", order(None, (sku, 1)))
-    assert wait_until(lambda: seen.of(last.id)["task-succeeded"] == 1, 30)
+    heard_until_now(mill, seen, sku)
     told = seen.by_task()
     assert [told[result.id] for result in results] == [EACH_ONCE] * len(results)
 

@@ -69,6 +69,7 @@ class Overload:
     memory_most_mib: int = 0
     memory_after_mib: int = 0
     redis_most_mib: float = 0.0
+    halted: float = 0.0  # how long this process, which only sleeps, once got no processor
     problems: list[str] = field(default_factory=list)
 
     def words(self) -> str:
@@ -225,13 +226,21 @@ def watched(rig: Rig, found: Overload) -> Iterator[None]:
                 found.redis_most_mib = max(found.redis_most_mib, used)
                 found.memory_most_mib = max(found.memory_most_mib, memory(rig))
 
-    thread = threading.Thread(target=look)
-    thread.start()
+    def tick() -> None:
+        at = time.monotonic()
+        while not over.wait(0.01):
+            before, at = at, time.monotonic()
+            found.halted = max(found.halted, at - before - 0.01)
+
+    threads = [threading.Thread(target=each) for each in (look, tick)]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         over.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
 def memory(rig: Rig) -> int:
