@@ -36,7 +36,8 @@ def in_hand(mill: Mill) -> int:
 
 def at_rest(mill: Mill, seconds: float = 30) -> bool:
     """Whether no message is left anywhere: none waits, none is in hand, and the index agrees."""
-    return wait_until(lambda: not backlog(mill) and not mill.broker.exists(UNACKED, INDEX), seconds)
+    keys = (UNACKED, INDEX, *(list_of(step) for step in STEPS))  # in one look: what one gives back another may take
+    return wait_until(lambda: not mill.broker.exists(*keys), seconds)
 
 
 def items(mill: Mill) -> list[dict[str, Any]]:

@@ -35,6 +35,12 @@ IMPATIENT = {
     # Most tests have one process for all general queues: who keeps it must soon hand over.
     "ORDERMILL_DISPATCH_SECONDS": "1",
 }
+# Who holds a lock to look at a worker that waits for it may be slow: after the usual two seconds it goes on without.
+PATIENT = {
+    "ORDERMILL_LOCK_TIMEOUT_MS": "30000",
+    "ORDERMILL_STATEMENT_TIMEOUT_MS": "35000",
+    "ORDERMILL_CLAIM_LEASE_SECONDS": "60",
+}
 Outcome = dict[str, Any]
 
 
@@ -169,8 +175,14 @@ class Mill:
 
     def wait_blocked(self, count: int = 1) -> list[int]:
         """Waits until so many backends of workers wait for a lock, and gives them."""
-        assert wait_until(lambda: len(self.blocked()) >= count, 30)
-        return self.blocked()
+        found: list[int] = []
+
+        def enough() -> bool:
+            found[:] = self.blocked()
+            return len(found) >= count
+
+        assert wait_until(enough, 30)
+        return found
 
     def terminate(self, pids: list[int]) -> None:
         """Ends sessions of this database, as an administrator would."""
@@ -270,6 +282,12 @@ def module_mill(
 ) -> Iterator[Mill]:
     with mill_over(servers, redis_numbers, tmp_path_factory.mktemp("mill")) as made:
         yield made
+
+
+@pytest.fixture
+def patient(module_mill: Mill) -> None:
+    """Workers of this module's mill wait for locks until they get them."""
+    module_mill.env |= PATIENT
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from tests.letters import clean, three
 from tests.secure_shop import secure
-from tests.workers_fixtures import at_work, door, fresh_mill, mill, module_mill, pytest_runtest_makereport, sku
+from tests.workers_fixtures import at_work, door, fresh_mill, mill, module_mill, patient, pytest_runtest_makereport, sku
 
 __all__ = [
     "at_work",
@@ -11,6 +11,7 @@ __all__ = [
     "fresh_mill",
     "mill",
     "module_mill",
+    "patient",
     "pytest_runtest_makereport",
     "secure",
     "sku",

@@ -11,8 +11,9 @@ from tests.shop import order
 from tests.workers_fixtures import Mill
 from workers.child import wait_until
 
+pytestmark = pytest.mark.usefixtures("patient")
 ANSWERED = 30  # seconds in which a worker that is not in a batch answers
-COUNTDOWN = 4.0  # twice the visibility timeout of tests
+COUNTDOWN = 8.0  # four times the visibility timeout of tests
 
 
 def ask(mill: Mill, question: str) -> Any:
@@ -123,7 +124,7 @@ def test_an_order_that_is_revoked_while_the_worker_is_in_a_batch_is_left_out_of_
 def test_an_order_that_waits_for_its_time_can_be_revoked(door: Mill, sku: str) -> None:
     request = order(None, (sku, 1))
     with listening(door.client) as seen:
-        result = door.send("orders.place", request, eta=datetime.now(UTC) + timedelta(seconds=5))
+        result = door.send("orders.place", request, eta=datetime.now(UTC) + timedelta(seconds=10))
         assert wait_until(lambda: in_hand(door) == 1, 30)
         order_it(door, "revoke", result.id)
 

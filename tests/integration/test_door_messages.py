@@ -27,6 +27,8 @@ from tests.shop import order
 from tests.workers_fixtures import RESULT_SECONDS, Mill
 from workers.child import wait_until
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 def scarce(mill: Mill, units: int = 1) -> str:
     name = f"SCARCE-{secrets.token_hex(4)}"

@@ -13,6 +13,7 @@ from tests.door import Events, at_rest, by_hand, heard_until_now, listening, nod
 from tests.shop import order
 from tests.workers_fixtures import RESULT_SECONDS, Mill
 
+pytestmark = pytest.mark.usefixtures("patient")
 HOUR = 3600
 EACH_ONCE = {"task-received": 1, "task-started": 1, "task-succeeded": 1}
 

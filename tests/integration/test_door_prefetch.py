@@ -6,7 +6,7 @@ import pytest
 
 from tests.door import at_rest, backlog, by_hand, compact, in_hand, node_of
 from tests.shop import order
-from tests.workers_fixtures import Mill, end, kill, ready
+from tests.workers_fixtures import PATIENT, Mill, end, kill, ready
 from workers.child import Child, wait_until
 
 LIMIT = 10
@@ -18,7 +18,8 @@ def begin(mill: Mill) -> Child:
 
 @pytest.fixture(scope="module")
 def two(module_mill: Mill) -> list[Child]:
-    """Two workers with a small limit."""
+    """Two workers with a small limit; neither takes over what the other has in hand for long."""
+    module_mill.env |= PATIENT | {"ORDERMILL_VISIBILITY_TIMEOUT": "60"}
     return [ready(child) for child in [begin(module_mill) for _ in range(2)]]
 
 

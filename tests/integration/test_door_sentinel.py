@@ -44,7 +44,7 @@ class Sentinels:
             "sentinel",
             f"sentinel monitor {MASTER} 127.0.0.1 {self.ports['master']} 1",
             f"sentinel auth-pass {MASTER} {PASSWORD}",
-            f"sentinel down-after-milliseconds {MASTER} 500",
+            f"sentinel down-after-milliseconds {MASTER} 60000",
             f"sentinel failover-timeout {MASTER} 3000",
         )
         with self._client("sentinel") as sentinel:
@@ -88,8 +88,10 @@ class Sentinels:
             return wait_until(lambda: client.wait(1, 100) == 1, 30)
 
     def lose_master(self) -> None:
-        """Kills the master, and waits until the replica is in its place."""
+        """Kills the master, and waits until the replica is in its place; until then no silence of it is a failover."""
         kill(self.children["master"])
+        with self._client("sentinel") as sentinel:
+            sentinel.sentinel_set(MASTER, "down-after-milliseconds", 500)
 
         def promoted() -> bool:
             try:

@@ -9,6 +9,7 @@ from tests.shop import order
 from tests.workers_fixtures import Mill, end, kill, ready
 from workers.child import Child, wait_until
 
+pytestmark = pytest.mark.usefixtures("patient")
 TRANSPORTS = ("batch", "stock")
 # An application of somebody who adds to ours, in a module of their own.
 OTHERS = """
