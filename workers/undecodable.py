@@ -116,6 +116,7 @@ class QoS(stock.QoS):
 
     left: ClassVar[set[str]] = set()  # tags of this process's earlier channels
     done: ClassVar[set[str]] = set()  # those of them that were acknowledged since
+    homeless: ClassVar[list[tuple[bytes, bytes]]] = []  # list and item: taken out, when Redis let nobody note it
 
     @property
     def gone(self) -> bool:
@@ -146,12 +147,14 @@ class QoS(stock.QoS):
     def restore_unacked(self, client: Any = None) -> None:
         """The same, with a connection; a Redis that is away, or refuses all writes, has it back later."""
         try:
+            self._bring_home()
             super().restore_unacked(client)
         except (*self.channel.connection_errors, self.channel.ResponseError):
             self._leave()
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Forgets what is done, puts back what was left, then what nobody has touched for the visibility timeout."""
+        self._bring_home()
         while self.done:
             tag = next(iter(self.done))
             self._remove_from_indices(tag).execute()
@@ -161,6 +164,12 @@ class QoS(stock.QoS):
             self.restore_by_tag(tag)
             self.left.discard(tag)
         super().restore_visible(*args, **kwargs)
+
+    def _bring_home(self) -> None:
+        while self.homeless:
+            with self.channel.conn_or_acquire() as client:
+                client.rpush(*self.homeless[0])
+            self.homeless.pop(0)
 
     def _leave(self) -> None:
         self.left.update(tag for tag in self._delivered if tag not in self._dirty)
@@ -206,7 +215,14 @@ class Guarded:
                 raise Empty
             queue = bytes_to_str(reply[0]).rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
-            self.hand_over(queue, reply[1])
+            tag = str(uuid.uuid4())
+            try:
+                self.hand_over(queue, reply[1], tag)
+            except (*self.connection_errors, self.ResponseError):
+                # A full or read-only Redis gives, and notes nothing. What it noted after all runs again, by its key.
+                if tag not in self.qos._delivered:
+                    self.qos.homeless.append((reply[0], reply[1]))
+                raise
             return True
         finally:
             self._in_poll = None

@@ -1,5 +1,7 @@
 """Redis emptied or restarted: orders behind the SQL door are all decided, and workers come back by themselves."""
 
+import os
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -116,6 +118,26 @@ def test_a_redis_whose_memory_is_full_is_emptied_by_its_workers(mill_on_valkey: 
 
     assert mill.all_decided(requests, 30)
     assert mill.orders_by_key(requests) == [1] * 250
+    assert worker.alive()
+
+
+def test_a_command_that_a_full_redis_let_nobody_note_is_done_when_it_takes_writes(mill_on_valkey: Mill) -> None:
+    mill = mill_on_valkey
+    mill.shop.stock("A", "E1", 5)
+    worker = mill.general_worker()
+    assert worker.process is not None
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    for number in range(5):
+        receipt = {"key": f"receipt-{number}", "location": "E1", "lines": [{"sku": "A", "quantity": 2}]}
+        mill.send("inventory.receive", receipt, queue="inventory", ignore_result=True)
+    assert mill.waiting("inventory") >= 4  # one was given to the worker, which waits for it
+    mill.broker.config_set("maxmemory", mill.broker.info("memory")["used_memory"] // 2)
+    os.kill(worker.process.pid, signal.SIGCONT)
+    assert wait_until(lambda: "used memory > 'maxmemory'" in worker.log.read_text(), 30)
+    mill.broker.config_set("maxmemory", 0)
+
+    assert wait_until(lambda: mill.shop.level("A", "E1") == {"available": 15}, 30)
+    assert wait_until(lambda: not mill.broker.exists("unacked", "inventory"), 30)
     assert worker.alive()
 
 
