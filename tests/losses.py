@@ -136,7 +136,10 @@ def waiting_for_messages(mill: Mill, worker: Seedling) -> Seedling:
 
 def left_in_redis(mill: Mill) -> int:
     """How many orders messages wait, or were taken and not acknowledged."""
-    return sum(int(mill.broker.llen(queue)) for queue in QUEUES) + int(mill.broker.hlen("orders.unacked"))
+    with mill.broker.pipeline() as look:  # in one look: what one gives back another may take
+        for queue in QUEUES:
+            look.llen(queue)
+        return sum(look.hlen("orders.unacked").execute())
 
 
 def tally(mill: Mill, way: str, publisher: Publisher, rounds: int, seed: int) -> Tally:

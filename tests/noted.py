@@ -23,14 +23,15 @@ END $$"""
 def add_noted(shop: Shop) -> None:
     """Makes it and lets it begin with the first event: what the opening of the shop told is forgotten."""
     shop.db.execute("DELETE FROM shop.events_inbox")
-    shop.db.execute("CREATE TABLE shop.noted (position bigint, stream text, kind text, delay interval)")
+    number = "number bigint GENERATED ALWAYS AS IDENTITY"
+    shop.db.execute(f"CREATE TABLE shop.noted (position bigint, stream text, kind text, delay interval, {number})")
     shop.db.execute(ROUTINE)
     shop.db.execute("INSERT INTO shop.event_consumers (consumer) VALUES ('noted')")
 
 
 def noted(shop: Shop) -> list[int]:
     """The positions in the order in which they were noted."""
-    return shop.rows("SELECT position FROM shop.noted ORDER BY ctid")
+    return shop.rows("SELECT position FROM shop.noted ORDER BY number")
 
 
 def happen(shop: Shop, *kinds: str, stream: str = "test:1") -> None:

@@ -86,7 +86,7 @@ def test_what_redis_refuses_is_sent_again(taken: tuple[Connection, list[Any]], r
     for message in messages:
         message.ack()
     with pytest.raises(Exception, match="permissions"):
-        connection.drain_events(timeout=0.5)
+        connection.drain_events(timeout=10)
     redis.execute_command("ACL", "SETUSER", "default", "+hdel")
 
     fetch(connection)

@@ -14,9 +14,22 @@ from tests.workers_fixtures import RESULT_SECONDS, Mill, lock_levels
 from workers.child import wait_until
 from workers.database import connect
 
+# A worker looks for deadlocks after four seconds, not one, so that our session surely waits by then, and has time left.
+SLOW = {
+    "ORDERMILL_LOCK_TIMEOUT_MS": "8000",
+    "ORDERMILL_STATEMENT_TIMEOUT_MS": "9000",
+    "ORDERMILL_CLAIM_LEASE_SECONDS": "30",
+    "ORDERMILL_VISIBILITY_TIMEOUT": "30",
+}
+
 
 @pytest.fixture
 def two_workers(mill: Mill) -> Mill:
+    if not mill.children:
+        mill.env |= SLOW
+        with connect(mill.database_url) as admin:
+            name = psycopg.sql.Identifier(admin.info.dbname)
+            admin.execute(psycopg.sql.SQL("ALTER DATABASE {} SET deadlock_timeout = '4s'").format(name))
     mill.living(2)
     return mill
 
@@ -46,8 +59,8 @@ def crossed(mill: Mill, victim: str) -> tuple[Any, bool]:
         mill.shop.stock(sku, "E1", 5)
     ours_ended = False
     with connect(mill.database_url) as session:
-        # Who looks first is the victim: a worker after a second, ours much earlier or much later.
-        session.execute(f"SET deadlock_timeout = '{'20s' if victim == 'worker' else '10ms'}'")
+        # Who looks first is the victim: a worker after four seconds, ours much earlier or much later.
+        session.execute(f"SET deadlock_timeout = '{'60s' if victim == 'worker' else '10ms'}'")
         try:
             with session.transaction():
                 lock_levels(session, second)
@@ -70,7 +83,7 @@ def test_after_a_real_deadlock_the_order_is_placed_once_and_stock_is_right(two_w
     # Under load our session may be so late to take what it waits for that the worker is a victim again.
     victims = told(two_workers) - said if victim == "worker" else 1
     assert victims >= 1
-    assert wait_until(lambda: deadlocks(two_workers) == before + victims, 10)
+    assert wait_until(lambda: deadlocks(two_workers) == before + victims, 30)  # an idle session tells after ten seconds
     for sku in (f"A-{victim}", f"B-{victim}"):
         assert two_workers.shop.level(sku, "E1") == {"available": 3, "committed": 2}
 
@@ -82,7 +95,7 @@ def test_after_a_real_deadlock_the_drain_goes_on_with_its_claim(two_workers: Mil
     request, before = order(None, ("A-drain", 1), ("B-drain", 1)), deadlocks(two_workers)
     general_worker(two_workers)
     with connect(two_workers.database_url) as session, session.transaction():
-        session.execute("SET deadlock_timeout = '20s'")
+        session.execute("SET deadlock_timeout = '60s'")
         lock_levels(session, "B-drain")
         two_workers.shop.submit(request)
         two_workers.send("orders.drain", 10, queue="maintenance")
@@ -92,7 +105,7 @@ def test_after_a_real_deadlock_the_drain_goes_on_with_its_claim(two_workers: Mil
     assert two_workers.all_decided([request], 20)
     assert two_workers.orders_by_key([request]) == [1]
     # Under load our session may be so late to take what it waits for that the drain is a victim again.
-    assert wait_until(lambda: deadlocks(two_workers) > before, 10)
+    assert wait_until(lambda: deadlocks(two_workers) > before, 30)
     assert two_workers.shop.count("claims") == 0
 
 

@@ -6,12 +6,13 @@ import pytest
 
 from tests.door import UNACKED, at_rest, backlog, by_hand, compact, in_hand, listening, node_of
 from tests.shop import order
-from tests.workers_fixtures import Mill
+from tests.workers_fixtures import PATIENT, Mill
 from workers.child import wait_until
 
-# Each order takes a third of a second: a few of them take longer than the visibility timeout of tests, two seconds.
+# Each order takes a second: a worker's half of them takes longer than this visibility timeout, with room on both sides.
+LONG = PATIENT | {"ORDERMILL_VISIBILITY_TIMEOUT": "6"}
 SLOWLY = """
-CREATE FUNCTION shop.slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.33); RETURN NEW; END';
+CREATE FUNCTION shop.slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END';
 CREATE TRIGGER slowly BEFORE INSERT ON shop.orders FOR EACH ROW EXECUTE FUNCTION shop.slowly()
 """
 DEPTHS = [*range(90, 850, 95), *range(900, 1010, 3)]
@@ -21,11 +22,12 @@ def test_messages_that_are_run_alone_for_long_are_run_once_and_shared(fresh_mill
     mill = fresh_mill
     mill.shop.stock("A", "E1", 20)
     mill.db.execute(SLOWLY)
+    mill.env |= LONG
     mill.living(2)
     requests = [order(None, ("A", 1)) for _ in range(16)]
     with listening(mill.client) as seen:
         results = [mill.send("orders.place_many", [request]) for request in requests]
-        assert mill.all_decided(requests, 60)
+        assert mill.all_decided(requests, 120)
         assert wait_until(lambda: sum(seen.of(result.id)["task-succeeded"] for result in results) == 16, 20)
         assert [seen.of(result.id)["task-started"] for result in results] == [1] * 16
 
@@ -36,10 +38,11 @@ def test_messages_that_are_run_alone_for_long_are_run_once_and_shared(fresh_mill
 def test_what_waits_for_its_time_is_not_taken_from_a_worker_that_does_not_consume(fresh_mill: Mill) -> None:
     mill = fresh_mill
     mill.shop.stock("A", "E1", 20)
+    mill.env["ORDERMILL_VISIBILITY_TIMEOUT"] = "4"  # what waits is touched each second, and its time is far beyond it
     [first] = mill.living(1)
     requests = [order(None, ("A", 1)) for _ in range(3)]
     with listening(mill.client) as seen:
-        due = datetime.now(UTC) + timedelta(seconds=8)
+        due = datetime.now(UTC) + timedelta(seconds=14)
         results = [mill.send("orders.place", request, eta=due) for request in requests]
         assert wait_until(lambda: in_hand(mill) == 3, 30)
         mill.client.control.cancel_consumer("orders", destination=[node_of(first)], reply=True, timeout=30)

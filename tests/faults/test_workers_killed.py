@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.shop import order
-from tests.workers_fixtures import Mill, end, kill
+from tests.workers_fixtures import PATIENT, Mill, end, kill, ready
 from workers.child import wait_until
 
 
@@ -64,7 +64,8 @@ def test_a_worker_killed_while_it_places_one_is_taken_over_with_all_it_had_taken
 
 
 def test_a_worker_stopped_warmly_finishes_what_it_does_and_gives_back_the_rest(mill: Mill, sku: str) -> None:
-    [worker] = mill.living(1)
+    mill.living(0)
+    worker = ready(mill.start_worker("orders", "orders", "-P", "solo", **PATIENT))  # it waits while all are sent
     requests = [order(None, (sku, 1)) for _ in range(40)]
     with mill.locked_stock(sku):
         results = [mill.send("orders.place", each) for each in requests]

@@ -195,7 +195,7 @@ class TestSessions:
             assert (sequence(shop), dispatch(shop), noted(shop)) == (1, 1, [1])
 
         assert (sequence(shop), dispatch(shop)) == (1, 1)
-        assert shop.rows("SELECT kind FROM shop.noted ORDER BY ctid") == ["early", "late"]
+        assert shop.rows("SELECT kind FROM shop.noted ORDER BY number") == ["early", "late"]
 
     def test_a_second_sequencer_and_a_second_dispatcher_find_nothing_to_do(
         self, shop: Shop, connect_as: Connect
