@@ -125,8 +125,8 @@ def receiver() -> Iterator[Receiver]:
         made.server.server_close()
 
 
-def add(shop: Shop, name: str, url: str, kinds: list[str] | None = None, timeout_ms: int = 2000) -> str:
-    """Adds an endpoint; gives its secret. It is not told of the opening of the shop."""
+def add(shop: Shop, name: str, url: str, kinds: list[str] | None = None, timeout_ms: int = 30_000) -> str:
+    """Adds an endpoint, patient with a busy machine; gives its secret. It is not told of the opening of the shop."""
     forget(shop)
     return str(shop.value("SELECT api.add_webhook(%s, %s, %s, %s)", name, url, kinds or ["*"], timeout_ms))
 

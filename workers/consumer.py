@@ -196,6 +196,8 @@ def add_consumer(state: Any, queue: str, *args: Any, **options: Any) -> dict[str
     """Celery's remote control command of this name, refused by a worker whose transport has one queue."""
     channel = state.consumer.task_consumer.channel
     if isinstance(channel, Taking) and queue != channel.queue:
+        if queue in state.consumer.held:  # since before this worker began
+            return {"error": f"{queue} is paused: ordermill queues resume {queue}"}
         return {"error": f"this worker serves {channel.queue} alone: consume {queue} with another worker"}
     return dict(celerys_add_consumer(state, queue, *args, **options))
 

@@ -16,7 +16,7 @@ import redis
 from tests.scrape import exporting, samples
 from tests.shop import Shop
 from tests.workers_fixtures import clean_environment
-from workers import exporter
+from workers import exporter, status
 from workers.child import wait_until
 from workers.database import connect
 from workers.metrics import form_of
@@ -33,10 +33,18 @@ def broker(broker_url: str) -> Any:
         yield client
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that are up may answer late, for a busy machine halts them."""
+    monkeypatch.setattr(exporter, "SERVER_SECONDS", 30)
+    monkeypatch.setattr(exporter, "ANSWER_SECONDS", 30.0)
+
+
 def problems(state: dict[str, Any]) -> list[tuple[str, str]]:
     return [(each["problem"], each["subject"]) for each in state["problems"]]
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_healthz_is_503_with_the_reasons_and_200_without(
     shop: Shop, broker: Any, database_url: str, redis_url: str, broker_url: str
 ) -> None:
@@ -54,16 +62,24 @@ def test_healthz_is_503_with_the_reasons_and_200_without(
     assert [(each["problem"], each["subject"]) for each in health["problems"]] == [("no_consumer", "orders")]
 
 
-def test_a_scrape_while_servers_are_away_or_frozen_is_quick_and_says_so(redis_url: str) -> None:
+def test_a_scrape_while_servers_are_away_or_frozen_is_quick_and_says_so(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_database, asked = status.of_database, []
+
+    def noted(*args: Any, **more: Any) -> dict[str, Any]:
+        asked.append(1)
+        return of_database(*args, **more)
+
+    monkeypatch.setattr(status, "of_database", noted)
     with socket.create_server(("127.0.0.1", 0)) as frozen:  # it takes the connection, and is never heard of again
         port = frozen.getsockname()[1]
         with exporting(f"postgresql://u@127.0.0.1:{port}/x", redis_url, f"redis://{NOBODY}/0") as scrape:
             started = time.monotonic()
             seen = samples(scrape.text())
             took = time.monotonic() - started
-            again = time.monotonic()
             code, health = scrape.health()
-            assert time.monotonic() - again < 1  # what is known is not asked again for five seconds
+    assert len(asked) == 1  # what is known is not asked again for five seconds
 
     assert took < 6
     up = {server: seen.value("ordermill_up", server=server) for server in ("database", "redis", "broker")}
@@ -73,6 +89,7 @@ def test_a_scrape_while_servers_are_away_or_frozen_is_quick_and_says_so(redis_ur
     assert [each["subject"] for each in health["problems"]] == ["database", "broker"]
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_connection_of_another_name_than_ours_has_no_label_of_its_own(
     database_url: str, redis_url: str, broker_url: str
 ) -> None:
@@ -88,6 +105,7 @@ def test_a_connection_of_another_name_than_ours_has_no_label_of_its_own(
     assert seen.value("ordermill_connections", application="other") >= 2
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_folder_of_counts_that_cannot_all_be_read_is_shown_and_costs_nothing_else(
     redis_url: str, tmp_path: Path
 ) -> None:

@@ -40,6 +40,11 @@ def listed(mill: Mill) -> dict[str, dict[str, object]]:
     return found
 
 
+def consumed(mill: Mill, node: str) -> list[str]:
+    """The queues of a worker, by its last report."""
+    return next(each["queues"] for each in queues.workers(mill.broker) if each["worker"] == node)
+
+
 @pytest.fixture
 def stopped(mill: Mill) -> Iterator[Mill]:
     """No worker runs, and nothing waits or is paused."""
@@ -56,6 +61,12 @@ def test_a_paused_queue_stays_paused_over_a_restart_and_goes_on_when_it_is_resum
     assert "orders is paused" in paused
     assert "Orders of the SQL door (api.submit_order) are still placed" in paused
     assert paused.splitlines()[-1] == "no worker consumes it now"
+    # Whoever adds the queue by remote control is overruled: it is resumed by `resume`.
+    given_up = worker.log.read_text().count("Canceling queue orders")
+    door.client.control.add_consumer("orders", destination=[node_of(worker)], reply=True, timeout=30)
+    # Its log tells: it reports the queue and gives it up at once, which may be too quick to be seen.
+    assert wait_until(lambda: worker.log.read_text().count("Canceling queue orders") == given_up + 1, 20)
+    assert wait_until(lambda: consumed(door, node_of(worker)) == [], 20)
     requests = [order(None, ("PAUSED", 1)) for _ in range(5)]
     for step, request in zip((0, 0, 3, 6, 9), requests, strict=True):
         door.send("orders.place", request, priority=step)
@@ -69,9 +80,10 @@ def test_a_paused_queue_stays_paused_over_a_restart_and_goes_on_when_it_is_resum
     assert listed(door)["orders"] | {"oldest_seconds": 0} == {
         "waiting": 5, "oldest_seconds": 0, "undecodable": 0, "consumers": 0, "paused": True,
     }  # fmt: skip
-    # Whoever adds the queue by remote control is overruled: it is resumed by `resume`.
-    door.client.control.add_consumer("orders", destination=[node_of(another)], reply=True, timeout=30)
-    assert wait_until(lambda: queues.workers(door.broker)[-1]["queues"] == [], 20)
+    # One that began while it was paused does not take it either.
+    [told] = door.client.control.add_consumer("orders", destination=[node_of(another)], reply=True, timeout=30)
+    assert told == {node_of(another): {"error": "orders is paused: ordermill queues resume orders"}}
+    assert wait_until(lambda: consumed(door, node_of(another)) == [], 20)
 
     resumed = said(door, "resume", "orders")
     assert "orders is resumed" in resumed

@@ -114,6 +114,7 @@ def test_a_refresh_over_its_deadline_is_ended_recorded_and_not_tried_at_once(
     assert (row["rows"], row["error"]) == (None, error)
     assert row["ms"] >= 1_950
     writer.execute("ROLLBACK")
+    worker.execute("RESET statement_timeout")
     assert worker.execute(REFRESH.encode()).fetchone() == ("refreshed", None)
 
 
