@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 from tests.months import AGE, TABLES, attached, history, make_month, month_ago, move_to, owner, rows, told
 from tests.shop import Shop, order
 from workers import retiring
+from workers.child import wait_until
 from workers.database import connect
 from workers.errors import DatabaseError, OrdermillError
 from workers.settings import Settings
@@ -301,6 +302,7 @@ if step == "half archived":
 with owner_session(get_settings()) as session:
     retire(session, Path(sys.argv[3]), month, report)
 """
+OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 STEPS = (
     "begun", "detached events", "detached order_lines", "detached orders", "half archived",
     "archived events", "dropped events", "archived order_lines", "dropped order_lines", "archived orders",
@@ -321,6 +323,8 @@ def test_killed_at_each_step_the_next_run_goes_on_and_verify_is_clean_in_between
             env=environment, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         assert done.returncode == -signal.SIGKILL, (step, done.stderr)
+        # Its session may have locks until the server notices its end.
+        assert wait_until(lambda: shop.value(OTHERS) == 0, 30), step
         assert shop.verify() == [], step
         assert shop.value("SELECT count(*) FROM shop.retirements WHERE finished_at IS NULL") == 1, step
         assert len(list(tmp_path.rglob(".unfinished*"))) == (step == "half archived"), step

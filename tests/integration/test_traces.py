@@ -205,8 +205,11 @@ def test_a_message_run_alone_has_its_span_in_a_solo_worker_and_in_a_forked_one(s
 
 
 def test_each_attempt_is_a_span_and_one_that_failed_has_its_sqlstate(story: Story) -> None:
-    batch = story.in_trace_of(story.slow)["process batch orders.place"]
-    attempts = [span for span in story.spans if span["parent_id"] == id_of(batch)]
+    name = "process batch orders.place"
+    trace_id = story.in_trace_of(story.slow)[name]["context"]["trace_id"]
+    # More than one where the lock was held for so long that the message was put last.
+    batches = {id_of(each) for each in story.spans if (each["name"], each["context"]["trace_id"]) == (name, trace_id)}
+    attempts = [span for span in story.spans if span["parent_id"] in batches]
 
     states = [(span["status"]["status_code"], span["attributes"].get("error.type")) for span in attempts]
     assert len(states) > 1
@@ -284,7 +287,7 @@ def test_spans_go_to_a_collector_and_one_that_is_away_stops_neither_orders_nor_t
     assert mill.call("inventory.adjust", asked | {"key": new_key()}, queue="inventory")["status"] == "done"
     started = time.monotonic()
     assert end(alone) == 0
-    assert time.monotonic() - started < 10  # and not for as long as the collector may take
+    assert time.monotonic() - started < 20  # and not for the 30 s that OpenTelemetry would try
 
 
 def test_without_being_asked_for_nothing_of_traces_is_imported() -> None:
