@@ -98,11 +98,11 @@ def test_after_a_real_deadlock_the_drain_goes_on_with_its_claim(two_workers: Mil
         session.execute("SET deadlock_timeout = '60s'")
         lock_levels(session, "B-drain")
         two_workers.shop.submit(request)
-        two_workers.send("orders.drain", 10, queue="maintenance")
+        two_workers.send("orders.drain", 30, queue="maintenance")  # long enough to be a victim some times
         two_workers.wait_blocked()
         lock_levels(session, "A-drain")
 
-    assert two_workers.all_decided([request], 20)
+    assert two_workers.all_decided([request], 60)
     assert two_workers.orders_by_key([request]) == [1]
     # Under load our session may be so late to take what it waits for that the drain is a victim again.
     assert wait_until(lambda: deadlocks(two_workers) > before, 30)
