@@ -137,7 +137,7 @@ def forget() -> None:
 
 @contextmanager
 def session() -> Iterator[Connection]:
-    """A connection of its own for work that needs one session, such as an advisory lock.
+    """A connection of its own for work that needs one session; for advisory locks see `lock_session`.
 
     Here and in `_rows` the driver's errors become those of `workers.errors`; nobody else sees one.
     """

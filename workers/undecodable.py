@@ -182,26 +182,25 @@ class Guarded:
     Message = Message
     QoS = QoS
 
-    def hand_over(self: Any, queue: str, item: bytes, tag: str | None = None) -> None:
-        """Gives an item to the queue's consumer, or sets it aside."""
+    def hand_over(self: Any, queue: str, item: bytes, tag: str) -> None:
+        """Gives an item to the queue's consumer under this tag, or sets it aside."""
         try:
             payload = read(item)
             # A tag of our own, for clients send none, or the same twice. To which exchange it was sent no longer
             # matters, but kombu would restore a message of an exchange that it does not know to nowhere.
-            payload["properties"]["delivery_tag"] = tag or str(uuid.uuid4())
+            payload["properties"]["delivery_tag"] = tag
             payload["properties"]["delivery_info"].update(exchange="", routing_key=queue)
             self.connection._deliver(payload, queue)
         except UnreadableError as error:
             log.error("an item of %s is set aside in %s: %s", queue, undecodable_key(queue), error)
             self.set_aside(queue, record(queue, item, NOT_A_MESSAGE, str(error)), tag)
 
-    def set_aside(self: Any, queue: str, element: str, tag: str | None) -> None:
+    def set_aside(self: Any, queue: str, element: str, tag: str) -> None:
         """Keeps an element of `record`, and forgets the message of this tag, in one transaction."""
         with self.conn_or_acquire() as client, client.pipeline() as pipe:
             pipe.lpush(undecodable_key(queue), element)
-            if tag:
-                pipe.hdel(self.unacked_key, tag)
-                pipe.zrem(self.unacked_index_key, tag)
+            pipe.hdel(self.unacked_key, tag)
+            pipe.zrem(self.unacked_index_key, tag)
             pipe.execute()
 
     def _brpop_read(self: Any, **options: Any) -> bool:

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from tests.shop import Shop, order
+from tests.waiting import waits_for_long
 from tests.workers_fixtures import PATIENT, Mill
 from workers.child import wait_until
 from workers.database import connect
@@ -114,20 +115,12 @@ def test_where_nobody_can_be_called_it_goes_on_alone_and_does_not_try_again(
     assert len(calls) == 1
 
 
-def waits_for_long(mill: Mill, routine: str) -> None:
-    """No drain goes before one that stands still for half a second, as on a busy machine (docs/decisions/0006)."""
-    source = mill.shop.value("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = %s", routine)
-    assert "interval '0.5 s'" in source
-    mill.db.execute(source.replace("interval '0.5 s'", "interval '30 s'"))
-
-
 @pytest.fixture
 def busy(mill: Mill) -> Mill:
     """A general worker with two processes, and the first drain at work."""
     if not mill.children:
         mill.env |= PATIENT | {"ORDERMILL_PLACE_BATCH": "10"}
-        for routine in ("await_earlier_claims", "claims_before"):
-            waits_for_long(mill, routine)
+        waits_for_long(mill.shop, "await_earlier_claims", "claims_before")
         mill.general_worker("-c", "2")
         mill.send("orders.drain", queue="maintenance")
     assert wait_until(lambda: 0 in places(mill.shop), 30)

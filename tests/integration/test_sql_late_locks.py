@@ -8,7 +8,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.shop import Shop, fingerprint, order, typed
-from tests.waiting import Step
+from tests.waiting import Step, waits_for_long
 from workers.child import wait_until
 
 Session = psycopg.Connection[Any]
@@ -96,10 +96,7 @@ def test_a_hold_is_never_told_that_its_stock_was_taken(shop: Shop, connect_as: C
 
 @pytest.fixture
 def long_wait(shop: Shop) -> None:
-    """A claim waits for an earlier one for a minute, not half a second: a busy machine may stand still for that."""
-    source = shop.value("SELECT pg_get_functiondef('shop.await_earlier_claims'::regproc)")
-    assert "interval '0.5 s'" in source
-    shop.db.execute(source.replace("interval '0.5 s'", "interval '60 s'"))
+    waits_for_long(shop, "await_earlier_claims")
 
 
 def two_claims(shop: Shop) -> tuple[str, str]:

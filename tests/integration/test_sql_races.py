@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
 from tests.shop import Outcome, Shop, fingerprint, order, typed
-from tests.waiting import Step, at_once
+from tests.waiting import Step, at_once, waits_for_long
 from tests.workers_fixtures import PATIENT
 from workers import database
 from workers.child import wait_until
@@ -76,7 +76,7 @@ def test_of_100_buyers_of_the_last_unit_through_the_queue_one_gets_an_order(shop
     taken = all_at_once(database_url, [order(f"buyer-{n}", ("A", 1)) for n in range(BUYERS)], submit)
     first = shop.value("SELECT key FROM shop.order_queue ORDER BY id LIMIT 1")
     pool_id = shop.pool_id()
-    waits_for_long(shop)
+    waits_for_long(shop, "await_earlier_claims", "claims_before")
     drained = at_once(4, lambda _: drain(database_url, pool_id))
 
     assert {each["status"] for each in taken} == {"accepted"}
@@ -84,14 +84,6 @@ def test_of_100_buyers_of_the_last_unit_through_the_queue_one_gets_an_order(shop
     assert sorted(each["status"] for each in outcomes) == ["placed"] + ["rejected"] * 99
     assert shop.count("orders") == 1
     assert (shop.outcome(first) or {})["status"] == "placed"
-
-
-def waits_for_long(shop: Shop) -> None:
-    """No drain goes before one that stands still for half a second, as on a busy machine (docs/decisions/0006)."""
-    for routine in ("await_earlier_claims", "claims_before"):
-        source = shop.value("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = %s", routine)
-        assert "interval '0.5 s'" in source
-        shop.db.execute(source.replace("interval '0.5 s'", "interval '60 s'"))
 
 
 def drain(database_url: str, pool_id: int) -> list[Outcome]:
