@@ -1,5 +1,6 @@
 """Steps of sessions that wait for one another: a step runs in a thread, and a test goes on when it is seen to wait."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
+import pytest
 
 from tests.shop import Shop
 from workers.cache_store import REST_SECONDS, Store
@@ -61,6 +63,20 @@ def waits_for_long(shop: Shop, *routines: str) -> None:
         source = shop.value("SELECT pg_get_functiondef(%s::regproc)", f"shop.{routine}")
         assert "interval '0.5 s'" in source
         shop.db.execute(source.replace("interval '0.5 s'", "interval '60 s'"))
+
+
+@pytest.fixture
+def ticks() -> Iterator[list[int]]:
+    """Grows by one each 50 ms that this process runs: what a busy machine halts it for is not counted."""
+    made, ends = [0], threading.Event()
+
+    def tick() -> None:
+        while not ends.wait(0.05):
+            made.append(1)
+
+    threading.Thread(target=tick, daemon=True).start()
+    yield made
+    ends.set()
 
 
 @contextmanager

@@ -8,11 +8,6 @@ import pytest
 from tests.faults.storm.overload import SMALL, TIMES, run
 from tests.faults.storm.rig import Rig
 
-SHARED_P99_S = (
-    2.0  # another pytest worker has half of the machine. Alone it is 1: `python -m tests.faults.storm.overload`
-)
-HALTED = 0.3  # seconds without a processor for who hardly wants one: the machine itself stood still
-
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read in /proc")
 @pytest.mark.timeout(400)
@@ -21,12 +16,15 @@ def test_at_three_times_capacity_the_accepted_are_served_within_a_second_and_the
 ) -> None:
     for attempt in range(3):
         with Rig(tmp_path / f"rig-{attempt}", settings=SMALL) as rig:
-            found = run(rig, seconds=6.0, p99_s=SHARED_P99_S)
-        if found.times >= TIMES and found.halted < HALTED:
-            break  # else those who offer were too slow, beside other tests, and it was no overload; or all stood still
+            found = run(rig, seconds=6.0)
+        if found.times >= TIMES:
+            break  # else those who offer were too slow, beside other tests, and it was no overload
 
     print(found.words())
+    # A second in orders, as many as are placed in one alone: other tests have half of the machine. On the clock it is
+    # `python -m tests.faults.storm.overload`.
     assert found.problems == []
+    assert found.ahead_p99 < found.capacity
     assert found.times >= 3
     assert found.refusal_p50_ms < 50
     assert found.most_waiting < found.capacity

@@ -30,20 +30,6 @@ def there() -> Iterator[Receiver]:
         yield made
 
 
-@pytest.fixture
-def ticks() -> Iterator[list[int]]:
-    """Grows by one each 50 ms that this process runs: a halt of it by a busy machine is not the poster's time."""
-    made, ends = [0], threading.Event()
-
-    def tick() -> None:
-        while not ends.wait(0.05):
-            made.append(1)
-
-    threading.Thread(target=tick, daemon=True).start()
-    yield made
-    ends.set()
-
-
 def test_posts_on_one_connection_until_the_other_side_closes_it(poster: Poster, there: Receiver) -> None:
     for _ in range(3):
         assert poster.post(there.url, b"{}", {}, 30).status == 200
