@@ -75,6 +75,17 @@ def test_a_look_counts_no_more_than_tells_whether_it_is_too_much(limited: Shop) 
     assert above["floor_id"] == ids[999]
 
 
+def test_a_look_that_did_not_count_all_tells_nothing_of_a_part(limited: Shop) -> None:
+    submit(limited, *(f"k{n}" for n in range(1_200)))
+    look(limited)
+    limited.value("SELECT api.set_queue_limit('EAST', NULL)")
+    submit(limited, *(f"more-{n}" for n in range(100)))
+    limited.value("SELECT api.set_queue_limit('EAST', '1 s')")
+    look(limited)
+
+    assert limited.maps("SELECT waiting, share FROM shop.queue_looks") == [{"waiting": 1_000, "share": 1}]
+
+
 def test_what_came_since_the_look_counts_and_what_came_to_other_pools_does_not(limited: Shop) -> None:
     patient(limited, "20 s")
     make_busy(limited, orders=5, rate=1, after=3)

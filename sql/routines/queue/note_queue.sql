@@ -10,6 +10,7 @@ DECLARE
     v_pause double precision; -- seconds, as is the next
     v_passed double precision;
     v_seen double precision; -- orders a second since the last look
+    v_enough bigint;
     v_waiting bigint;
     v_oldest timestamptz;
 BEGIN
@@ -29,11 +30,12 @@ BEGIN
         RETURN v_pause;
     END IF;
     -- Enough to tell whether they are too many: what a look costs does not grow with the queue.
+    v_enough := greatest(1000, 2 * v_look.rate * extract(EPOCH FROM v_most));
     SELECT count(*), min(q.received_at) INTO v_waiting, v_oldest
     FROM (
         SELECT received_at FROM order_queue
         WHERE pool_id = p_pool_id AND id > p_floor AND claim_id IS NULL
-        ORDER BY id LIMIT greatest(1000, (2 * v_look.rate * extract(EPOCH FROM v_most))::bigint)) AS q;
+        ORDER BY id LIMIT v_enough) AS q;
     v_seen := CASE WHEN v_passed > 0 THEN nullif(v_look.taken + p_taken, 0) / v_passed END;
     -- How fast it goes shows only while there is always one to take; else it is known to be at least that fast.
     v_look.rate := CASE
@@ -41,8 +43,8 @@ BEGIN
             THEN (coalesce(v_look.rate, v_seen) + v_seen) / 2
         WHEN v_seen > v_look.rate THEN v_seen
         ELSE v_look.rate END;
-    IF v_passed < 3 * v_pause AND v_last > v_look.last_id THEN
-        -- Of the numbers that were given since, those that this pool's orders have.
+    IF v_passed < 3 * v_pause AND v_last > v_look.last_id AND greatest(v_waiting, v_look.waiting) < v_enough THEN
+        -- Of the numbers that were given since, those that this pool's orders have; both times all were counted.
         v_look.share := (v_look.share + least(1, greatest(0, v_waiting - v_look.waiting + v_look.taken + p_taken)
             / (v_last - v_look.last_id)::double precision)) / 2;
     END IF;
