@@ -336,7 +336,6 @@ LIMITS = {
     "waiting_not_negative": _LOOK.format(pool=EAST, waiting=-1, taken=0, rate=1),
     "taken_not_negative": _LOOK.format(pool=EAST, waiting=0, taken=-1, rate=1),
     "rate_above_zero": _LOOK.format(pool=EAST, waiting=0, taken=0, rate=0),
-    "share_is_a_part": f"INSERT INTO shop.queue_looks (pool_id, share) VALUES ({EAST}, 1.1)",
 }
 REFUSED = LIMITS | WEBHOOKS | CATALOG | STOCK | REQUESTS | ORDERS | UPKEEP | VIEWS | ALERTS
 

@@ -102,6 +102,8 @@ class Drain:
             self._run(seconds, until_empty)
         finally:
             self.release_kept(float("inf"))
+            with contextlib.suppress(DatabaseError):
+                self.look_last()
 
     def _run(self, seconds: float, until_empty: bool) -> None:
         now = time.monotonic()
@@ -182,6 +184,13 @@ class Drain:
             taken, self.taken[pool] = self.taken[pool], 0
             pause = call_one("api.note_queue", pool, taken, self.read_to.get(pool, 0), on=self.connection)
             self.looks[pool] = now + pause
+
+    def look_last(self) -> None:
+        """Notes what was taken since the last looks: else a pool would seem slower than it is."""
+        for pool, orders in self.taken.items():
+            if orders:
+                call_one("api.note_queue", pool, orders, self.read_to.get(pool, 0), on=self.connection)
+        self.taken.clear()
 
     def call_for_help(self) -> None:
         """Has one more drain started, at most twice a second; where that fails, no more in this run."""

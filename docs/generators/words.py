@@ -38,8 +38,7 @@ AREAS: dict[str, dict[str, str]] = {
         "order_queue": "Orders accepted by the SQL door and not yet decided. Rows are deleted when decided.",
         "queue_looks": (
             "What the drain of a pool with a limit (`pools.max_wait`) saw when it last looked: how many wait, how fast "
-            "they are taken, and so how long a new order would wait. Submitting reads it, adds what came since, and "
-            "locks nothing."
+            "they are taken, and so how long a new order would wait. Submitting reads it and locks nothing."
         ),
         "claims": "Which queued orders a drain has taken, until when, and which attempt it is.",
     },

@@ -1,7 +1,6 @@
 """The workers' fixtures for the tests of this folder, and their logs where one fails."""
 
 from tests.letters import clean, three
-from tests.limits import limited
 from tests.secure_shop import secure
 from tests.waiting import ticks
 from tests.workers_fixtures import at_work, door, fresh_mill, mill, module_mill, patient, pytest_runtest_makereport, sku
@@ -11,7 +10,6 @@ __all__ = [
     "clean",
     "door",
     "fresh_mill",
-    "limited",
     "mill",
     "module_mill",
     "patient",

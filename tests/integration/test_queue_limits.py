@@ -1,17 +1,69 @@
-"""How long orders may wait behind the SQL door: what a pool that is too busy refuses, and who sets it."""
+"""How long orders may wait behind the SQL door: what a pool that is too busy refuses, and how it knows that it is."""
 
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
 
-from tests.limits import age, look, make_busy, patient, submit, submit_one
 from tests.shop import Shop, fingerprint, order
 from tests.workers_fixtures import clean_environment
+from workers.drain import drain
+from workers.settings import get_settings
 from workers.status import of_database, untold, whole
+
+Connect = Callable[[str], psycopg.Connection[Any]]
+LOOK = "SELECT waiting, rate, expected_wait, taken, floor_id FROM shop.queue_looks"
+
+
+@pytest.fixture
+def limited(scratch: Shop) -> Shop:
+    """In EAST an order may wait for a second; WEST has no limit."""
+    for location in ("E1", "W1"):
+        scratch.stock("A", location, 1_000)
+    scratch.value("SELECT api.set_queue_limit('EAST', '1 s')")
+    return scratch
+
+
+def submit(shop: Shop, *keys: str, pool: str = "EAST") -> list[str]:
+    return [each["status"] for each in shop.submit(*(order(key, ("A", 1), pool=pool) for key in keys))]
+
+
+def submit_one(shop: Shop, key: str, **fields: Any) -> dict[str, Any]:
+    given = psycopg.types.json.Jsonb(order(key, ("A", 1), **fields))
+    outcome: dict[str, Any] = shop.value("SELECT api.submit_order(%s)", given)
+    return outcome
+
+
+def age(shop: Shop, seconds: float) -> None:
+    """As if all that waits had waited for so much longer, and nobody had looked meanwhile."""
+    shop.db.execute("UPDATE shop.order_queue SET received_at = received_at - make_interval(secs => %s)", [seconds])
+    shop.db.execute("UPDATE shop.queue_looks SET looked_at = looked_at - make_interval(secs => %s)", [seconds])
+
+
+def look(shop: Shop, taken: int = 0, *, after: float = 0.2, floor: int = 0, pool: str = "EAST") -> float:
+    """A drain's look, so many seconds after the last."""
+    shop.db.execute("UPDATE shop.queue_looks SET looked_at = clock_timestamp() - make_interval(secs => %s)", [after])
+    pause: float = shop.value("SELECT api.note_queue(%s, %s, %s)", shop.pool_id(pool), taken, floor)
+    return pause
+
+
+def make_busy(shop: Shop, orders: int = 30, rate: float = 10, *, after: float = 0.2) -> None:
+    """So many orders wait, and a drain that takes `rate` a second has just looked."""
+    shop.db.execute("DELETE FROM shop.order_queue")
+    assert set(submit(shop, *(f"waits-{n}" for n in range(orders)))) == {"accepted"}
+    look(shop, after=after)
+    shop.db.execute("UPDATE shop.queue_looks SET rate = %s, waiting = 0", [rate])
+    look(shop, after=after)
+
+
+def patient(shop: Shop, limit: str = "50 s") -> None:
+    """A limit so long that no pause of a busy machine counts beside it."""
+    assert shop.value("SELECT api.set_queue_limit('EAST', %s)", limit)
 
 
 def test_what_would_wait_too_long_is_refused_with_a_message_that_says_when_to_come_again(limited: Shop) -> None:
@@ -120,13 +172,12 @@ def test_a_limit_is_set_seen_and_taken_away(limited: Shop) -> None:
     patient(limited)
     make_busy(limited, after=3)
     seen = "SELECT extract(epoch FROM max_wait)::float8, extract(epoch FROM expected_wait)::float8 FROM api.queue"
-    assert limited.db.execute(f"{seen} ORDER BY pool".encode()).fetchall() == [(25.0, 3.0), (None, None)]
+    assert limited.db.execute(f"{seen} ORDER BY pool".encode()).fetchall() == [(50.0, 3.0), (None, None)]
 
-    assert limited.value("SELECT api.set_queue_limit('EAST', '25 s')") is False
+    assert limited.value("SELECT api.set_queue_limit('EAST', '50 s')") is False
     assert limited.value("SELECT api.set_queue_limit('EAST', '10 s')") is True
     assert submit(limited, "a") == ["accepted"]
     assert limited.value("SELECT api.set_queue_limit('EAST', '1 s')") is True
-    age(limited, 12.5)
     assert submit(limited, "b") == ["refused"]
     assert limited.value("SELECT api.set_queue_limit('EAST', NULL)") is True
     assert limited.value("SELECT api.set_queue_limit('EAST', NULL)") is False
@@ -151,6 +202,120 @@ def test_a_limit_that_cannot_be_is_refused(scratch: Shop, pool: str | None, limi
 
     assert caught.value.sqlstate == code
     assert fingerprint(scratch.db) == before
+
+
+def test_how_fast_it_goes_is_learned_while_there_is_always_something_to_take(limited: Shop) -> None:
+    submit(limited, *(f"k{n}" for n in range(40)))
+    assert look(limited, 50) == 0.1
+    [first] = limited.maps(LOOK)
+    assert (first["waiting"], first["rate"]) == (40, None)  # perhaps there was nothing before
+
+    patient(limited)
+    look(limited, 3_000, after=12)
+    [second] = limited.maps(LOOK)
+    look(limited, 1_200, after=12)
+    [third] = limited.maps(LOOK)
+
+    assert second["rate"] == pytest.approx(250, rel=0.2)
+    assert third["rate"] == pytest.approx((second["rate"] + 100) / 2, rel=0.2)
+    assert third["expected_wait"].total_seconds() == pytest.approx(40 / third["rate"], rel=1e-4)
+
+
+def test_a_drain_with_nothing_to_do_does_not_look_slow(limited: Shop) -> None:
+    make_busy(limited, orders=5, rate=1_000)
+    limited.drain()
+
+    look(limited, 5)  # it emptied the queue: that says only that it is no slower
+    look(limited, 1, after=60)
+
+    assert limited.rows("SELECT rate FROM shop.queue_looks") == [1_000]
+    limited.db.execute("UPDATE shop.queue_looks SET rate = 1")
+    patient(limited)
+    look(limited, 3_000, after=12)
+    assert limited.rows("SELECT rate FROM shop.queue_looks")[0] == pytest.approx(250, rel=0.2)
+
+
+def test_two_drains_of_a_pool_are_as_fast_as_both(limited: Shop) -> None:
+    patient(limited)
+    submit(limited, *(f"k{n}" for n in range(40)))
+    look(limited, after=12)
+    look(limited, 25, after=0.05)  # the other one: too soon, so it is only added
+    [before] = limited.maps(LOOK)
+    look(limited, 2_975, after=12)
+
+    assert (before["taken"], before["rate"]) == (25, None)
+    assert limited.rows("SELECT rate FROM shop.queue_looks")[0] == pytest.approx(250, rel=0.2)
+
+
+def test_a_look_counts_no_more_than_tells_whether_it_is_too_much(limited: Shop) -> None:
+    keys = [f"k{n}" for n in range(1_200)]
+    submit(limited, *keys)
+
+    look(limited)
+    [unknown] = limited.maps(LOOK)
+    limited.db.execute("UPDATE shop.queue_looks SET rate = 550")
+    look(limited)
+    [known] = limited.maps(LOOK)
+    ids = limited.rows("SELECT id FROM shop.order_queue ORDER BY id")
+    look(limited, floor=ids[999])
+    [above] = limited.maps(LOOK)
+
+    assert (unknown["waiting"], known["waiting"], above["waiting"]) == (1_000, 1_100, 200)
+    assert above["floor_id"] == ids[999]
+
+
+def test_what_a_look_writes_is_a_hot_update_and_moves_no_row_elsewhere(limited: Shop) -> None:
+    submit(limited, "a")
+    look(limited)
+    updated = "SELECT pg_stat_get_xact_tuples_{}('shop.queue_looks'::regclass)"
+    before = [limited.value(updated.format(kind)) for kind in ("updated", "hot_updated")]
+
+    for _ in range(20):
+        look(limited, 1)
+
+    after = [limited.value(updated.format(kind)) for kind in ("updated", "hot_updated")]
+    assert after[0] - before[0] == after[1] - before[1] == 40
+
+
+def test_neither_a_look_nor_a_new_limit_keeps_a_submission_waiting(shop: Shop, connect_as: Connect) -> None:
+    shop.stock("A", "E1", 10)
+    shop.value("SELECT api.set_queue_limit('EAST', '1 s')")
+    shop.value("SELECT api.note_queue(%s, 0, 0)", shop.pool_id())
+    drains, operator, application = (connect_as(role) for role in ("ordermill_worker", "owner", "ordermill_app"))
+    application.execute("SET statement_timeout = '5s'")
+    with drains.transaction(), operator.transaction():
+        drains.execute("SELECT api.note_queue(%s, 1, 0)", [shop.pool_id()])
+        operator.execute("SELECT api.set_queue_limit('EAST', '2 s')")
+        [found] = application.execute(
+            "SELECT api.submit_order(%s::text)", [json.dumps(order("a", ("A", 1)))]
+        ).fetchall()
+
+    assert found[0]["status"] == "accepted"
+
+
+def test_a_drain_looks_as_it_goes(shop: Shop, runtime: None) -> None:
+    shop.stock("A", "E1", 1_000)
+    shop.value("SELECT api.set_queue_limit('EAST', '100 ms')")
+    submit(shop, *(f"k{n}" for n in range(300)))
+
+    result = drain(get_settings(), 20, until_empty=True)
+
+    assert (result or {})["placed"] == 300
+    [seen] = shop.maps(LOOK)
+    assert seen["floor_id"] > 0
+    assert shop.verify() == []
+
+
+def test_what_a_drain_took_since_its_last_look_is_noted_when_it_ends(shop: Shop, runtime: None) -> None:
+    shop.stock("A", "E1", 1_000)
+    shop.value("SELECT api.set_queue_limit('EAST', '1 h')")  # it looks once in five seconds
+    submit(shop, *(f"k{n}" for n in range(300)))
+    submit(shop, "w", pool="WEST")
+
+    drain(get_settings(), 20, until_empty=True)
+
+    [seen] = shop.maps("SELECT pool_id, taken FROM shop.queue_looks")
+    assert seen == {"pool_id": shop.pool_id(), "taken": 300 - get_settings().place_batch}
 
 
 def command(database_url: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -5,20 +5,18 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     v_look queue_looks;
-    v_most interval;
-    v_last bigint := (SELECT last_value FROM order_queue_id_seq);
-    v_pause double precision; -- seconds, as is the next
+    v_most double precision; -- seconds, as are the next two
+    v_pause double precision;
     v_passed double precision;
     v_seen double precision; -- orders a second since the last look
-    v_enough bigint;
     v_waiting bigint;
     v_oldest timestamptz;
 BEGIN
-    SELECT max_wait INTO v_most FROM pools WHERE id = p_pool_id;
+    SELECT extract(EPOCH FROM max_wait) INTO v_most FROM pools WHERE id = p_pool_id;
     IF v_most IS NULL THEN
         RETURN 5;
     END IF;
-    v_pause := extract(EPOCH FROM look_pause(v_most));
+    v_pause := least(greatest(v_most / 10, 0.05), 5);
     -- What is lost in a crash is seen again at the next look.
     PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO queue_looks (pool_id) VALUES (p_pool_id) ON CONFLICT (pool_id) DO NOTHING;
@@ -30,12 +28,11 @@ BEGIN
         RETURN v_pause;
     END IF;
     -- Enough to tell whether they are too many: what a look costs does not grow with the queue.
-    v_enough := greatest(1000, 2 * v_look.rate * extract(EPOCH FROM v_most));
     SELECT count(*), min(q.received_at) INTO v_waiting, v_oldest
     FROM (
         SELECT received_at FROM order_queue
         WHERE pool_id = p_pool_id AND id > p_floor AND claim_id IS NULL
-        ORDER BY id LIMIT v_enough) AS q;
+        ORDER BY id LIMIT greatest(1000, (2 * v_look.rate * v_most)::bigint)) AS q;
     v_seen := CASE WHEN v_passed > 0 THEN nullif(v_look.taken + p_taken, 0) / v_passed END;
     -- How fast it goes shows only while there is always one to take; else it is known to be at least that fast.
     v_look.rate := CASE
@@ -43,13 +40,8 @@ BEGIN
             THEN (coalesce(v_look.rate, v_seen) + v_seen) / 2
         WHEN v_seen > v_look.rate THEN v_seen
         ELSE v_look.rate END;
-    IF v_passed < 3 * v_pause AND v_last > v_look.last_id AND greatest(v_waiting, v_look.waiting) < v_enough THEN
-        -- Of the numbers that were given since, those that this pool's orders have; both times all were counted.
-        v_look.share := (v_look.share + least(1, greatest(0, v_waiting - v_look.waiting + v_look.taken + p_taken)
-            / (v_last - v_look.last_id)::double precision)) / 2;
-    END IF;
     UPDATE queue_looks SET looked_at = clock_timestamp(), waiting = v_waiting, rate = v_look.rate, taken = 0,
-        floor_id = p_floor, last_id = v_last, share = v_look.share,
+        floor_id = p_floor,
         expected_wait = coalesce(
             make_interval(secs => v_waiting / v_look.rate), clock_timestamp() - v_oldest, interval '0')
     WHERE pool_id = p_pool_id;

@@ -75,6 +75,11 @@ class Overload:
     redis_most_mib: float = 0.0
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def pace(self) -> float:
+        """Orders a second at the best: other processes may have come or gone since capacity was measured."""
+        return max(self.capacity, self.placed / self.seconds)
+
     def words(self) -> str:
         """A few lines of 100 columns."""
         return "\n".join(
@@ -169,7 +174,7 @@ def run(rig: Rig, times: float = TIMES, limit: float = LIMIT, seconds: float = S
             found.problems.append(f"{found.accepted} were accepted, {known} keys are known, {found.placed} are placed")
         found.problems += [f"verify: {entry}" for entry in shop.verify()]
         shop.value("SELECT api.set_queue_limit(%s, NULL)", POOL)
-    if found.ahead_p99 > P99_S * found.capacity:
+    if found.ahead_p99 > P99_S * found.pace:
         found.problems.append(
             f"{found.ahead_p99} orders were placed before an accepted one: more than {P99_S:g} s' worth"
         )
@@ -182,7 +187,7 @@ def capacity(rig: Rig) -> float:
     """Orders a second that are placed while there is always a whole batch waiting."""
     told = end(begin(rig, "backlog", float("inf"), 100, 60.0, most=BACKLOG), 60.0)
     assert told["said"] == {"accepted": BACKLOG}, told
-    rig.at_rest(120.0)
+    assert rig.at_rest(120.0) == {}, "the backlog is not placed"
     with rig.looking() as shop:
         at = [decided for _, decided in shop.db.execute(TIMES_OF.encode(), ["backlog-%"]).fetchall()]
     size = BACKLOG // PARTS
@@ -199,7 +204,7 @@ def learn(rig: Rig, pace: float) -> None:
         with rig.looking() as shop:
             learned = bool(shop.value("SELECT count(*) FROM shop.queue_looks WHERE rate > 0"))
     assert learned, "the drain has not seen how fast it goes"
-    rig.at_rest(60.0)
+    assert rig.at_rest(60.0) == {}, "what came first is not placed"
 
 
 def waited(found: Overload, times: list[tuple[float, float]]) -> None:
