@@ -100,10 +100,10 @@ class Drain:
         """Polls for so many seconds, at least once; if asked, only until nothing is waiting."""
         try:
             self._run(seconds, until_empty)
+            with contextlib.suppress(TransientError):
+                self.look_last()
         finally:
             self.release_kept(float("inf"))
-            with contextlib.suppress(DatabaseError):
-                self.look_last()
 
     def _run(self, seconds: float, until_empty: bool) -> None:
         now = time.monotonic()
