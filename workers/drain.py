@@ -100,8 +100,7 @@ class Drain:
         """Polls for so many seconds, at least once; if asked, only until nothing is waiting."""
         try:
             self._run(seconds, until_empty)
-            with contextlib.suppress(TransientError):
-                self.look_last()
+            self.look_last()
         finally:
             self.release_kept(float("inf"))
 
@@ -143,7 +142,7 @@ class Drain:
         try:
             return self.drain_once(pool)
         except (TransientError, OutageError) as error:
-            if isinstance(error, OutageError) and error.sqlstate != QUERY_CANCELED:
+            if not _is_of_a_pool(error):
                 raise
             # As long as it took, so that the other pools have half of the time.
             now = time.monotonic()
@@ -188,8 +187,12 @@ class Drain:
     def look_last(self) -> None:
         """Notes what was taken since the last looks: else a pool would seem slower than it is."""
         for pool, orders in self.taken.items():
-            if orders:
-                call_one("api.note_queue", pool, orders, self.read_to.get(pool, 0), on=self.connection)
+            try:
+                if orders:
+                    call_one("api.note_queue", pool, orders, self.read_to.get(pool, 0), on=self.connection)
+            except (TransientError, OutageError) as error:
+                if not _is_of_a_pool(error):
+                    raise
         self.taken.clear()
 
     def call_for_help(self) -> None:
@@ -358,6 +361,11 @@ def _started(
             log.error("no drain can start: %s", error)
             if not isinstance(error, OutageError) or not _database_is_back(gives_up, error):
                 return None  # beat tries again
+
+
+def _is_of_a_pool(error: DatabaseError) -> bool:
+    """Whether it is a lock or a time limit that one pool ran into, and the database is there for the others."""
+    return not isinstance(error, OutageError) or error.sqlstate == QUERY_CANCELED
 
 
 def _database_is_back(gives_up: float, error: DatabaseError) -> bool:

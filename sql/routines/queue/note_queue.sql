@@ -36,7 +36,7 @@ BEGIN
     v_seen := CASE WHEN v_passed > 0 THEN nullif(v_look.taken + p_taken, 0) / v_passed END;
     -- How fast it goes shows only while there is always one to take; else it is known to be at least that fast.
     v_look.rate := CASE
-        WHEN v_look.waiting > 0 AND v_waiting > 0 AND v_passed < 3 * v_pause AND v_seen > 0
+        WHEN v_look.waiting > 0 AND v_waiting > 0 AND v_passed < least(6 * v_pause, 15) AND v_seen > 0
             THEN (coalesce(v_look.rate, v_seen) + v_seen) / 2
         WHEN v_seen > v_look.rate THEN v_seen
         ELSE v_look.rate END;

@@ -192,7 +192,7 @@ def capacity(rig: Rig) -> float:
         at = [decided for _, decided in shop.db.execute(TIMES_OF.encode(), ["backlog-%"]).fetchall()]
     size = BACKLOG // PARTS
     # Of parts, so that a machine that stands still once does not make it small.
-    return median(size / (at[first + size - 1] - at[first]) for first in range(0, BACKLOG, size))
+    return median(size / (at[first + size] - at[first]) for first in range(0, BACKLOG - size, size))
 
 
 def learn(rig: Rig, pace: float) -> None:
