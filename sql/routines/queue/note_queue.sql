@@ -34,7 +34,8 @@ BEGIN
         WHERE pool_id = p_pool_id AND id > p_floor AND claim_id IS NULL
         ORDER BY id LIMIT greatest(1000, (2 * v_look.rate * v_most)::bigint)) AS q;
     v_seen := CASE WHEN v_passed > 0 THEN nullif(v_look.taken + p_taken, 0) / v_passed END;
-    -- How fast it goes shows only while there is always one to take; else it is known to be at least that fast.
+    -- How fast it goes shows only while there is always one to take; else it is known to be at least that fast. A look that
+    -- comes later than a slow round of the drain takes does not know what was there meanwhile.
     v_look.rate := CASE
         WHEN v_look.waiting > 0 AND v_waiting > 0 AND v_passed < least(6 * v_pause, 15) AND v_seen > 0
             THEN (coalesce(v_look.rate, v_seen) + v_seen) / 2

@@ -35,9 +35,8 @@ from workers.child import Child
 from workers.database import connect
 
 TIMES, LIMIT, SECONDS = 3.0, 0.5, 20.0
-P99_S = (
-    1.0  # of accepted orders: on the clock where the machine is ours, and in orders, as a share of capacity, anywhere
-)
+# Of accepted orders: on the clock where the machine is ours; anywhere in orders, as many as are placed in that time.
+P99_S = 1.0
 ABOVE = 1.1  # applications are told to offer somewhat more, for they lose a little time
 SMALL = {"ORDERMILL_DRAINS": "1", "ORDERMILL_PLACE_BATCH": "25"}
 BACKLOG, PARTS = 4_000, 8  # orders by which capacity is measured: the median pace of so many parts
